@@ -86,6 +86,7 @@ class Op:
     requirements: tuple[Req, ...] = ()
     flops: Callable[..., tuple[float, float]] | None = None   # (**dims) -> forward, backward; bytes follow from the Args
     refs: tuple[str, ...] = ()
+    check: Callable[..., None] = lambda dims, *inputs, **attrs: None     # raises what is wrong beyond shapes, dtypes and ids
 
     @property
     def short(self):
@@ -107,6 +108,15 @@ class Op:
         if self.steps is None:
             raise TypeError(f"{self.name} is a primitive: it has no steps")
         return self.steps(dims, **attrs)
+
+    def admit(self, *inputs, **attrs):
+        """Refuse everything that a host implementation refuses, in the specification's words; returns the named dimensions.
+
+        The reference calls it first, and so may any host backend.
+        """
+        dims = self.bind(*inputs)
+        self.check(dims, *inputs, **attrs)
+        return dims
 
     def bind(self, *inputs, values=True):
         """Check `inputs` (in the order of the Args) against their declarations and return the named dimensions.

@@ -45,18 +45,22 @@ def plan(indices, *, experts, rows=None):
     ValueError
         An id outside -1 .. E-1; more live assignments than `rows`.
     """
-    dims = OP.bind(indices)
-    require_ids("plan", indices, experts)
+    dims = OP.admit(indices, experts=experts, rows=rows)
     ids = indices.ravel()
     live = int((ids >= 0).sum())
     n = ids.size if rows is None else min(ids.size, rows)
-    if live > n:
-        raise ValueError(f"plan: rows={rows} cannot hold the {live} live assignments (indices has shape {indices.shape})")
     order = np.argsort(np.where(ids >= 0, ids, experts), kind="stable")[:live]
     token, row = np.full(n, -1, np.int64), np.full(ids.size, -1, np.int64)
     token[:live], row[order] = order // max(dims.K, 1), np.arange(live)
     offsets = np.concatenate([[0], np.cumsum(indexing.counts(indices, experts))]).astype(np.int64)
     return Plan(token, row.reshape(indices.shape), offsets), None
+
+
+def _check(dims, indices, *, experts, rows=None):
+    require_ids("plan", indices, experts)
+    live = int((indices >= 0).sum())
+    if rows is not None and live > rows:
+        raise ValueError(f"plan: rows={rows} cannot hold the {live} live assignments (indices has shape {indices.shape})")
 
 
 # ---- what is checked -------------------------------------------------------------------------------------------------
@@ -110,6 +114,7 @@ OP = Op(
     cases=cases,
     invalid=INVALID,
     requirements=REQUIREMENTS,
+    check=_check,
     flops=lambda T, K, **_: (T * K, 0),
     refs=("Gale et al. 2023 (MegaBlocks), section 5.1",),
 )

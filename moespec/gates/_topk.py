@@ -36,10 +36,13 @@ def topk(scores, indices=None, *, k=None):
     ----------
     Shazeer et al. 2017, eq. 5 (KeepTopK; the paper gives no tie rule, this is ours).
     """
-    dims = OP.bind(scores, indices)
-    require_k("topk", k, dims.E, scores.shape, indices, of="scores")
+    OP.admit(scores, indices, k=k)
     chosen = indexing.select(scores, k, indices)
     return chosen.astype(np.int64, copy=False), None
+
+
+def _check(dims, scores, indices, *, k=None):
+    require_k("topk", k, dims.E, scores.shape, indices, of="scores")
 
 
 def require_k(name, k, experts, shape, indices, of="logits"):
@@ -112,6 +115,7 @@ OP = Op(
     cases=cases,
     invalid=INVALID,
     requirements=REQUIREMENTS,
+    check=_check,
     flops=lambda T, E, K, **_: (T * E, 0),
     refs=("Shazeer et al. 2017, eq. 5",),
 )
