@@ -1,0 +1,8 @@
+"""Gates on Numba: one file per op, as in the reference."""
+
+from moespec_numba.gates import _softmax, _topk
+
+OPS = {f"gates.{name}": module.IMPL for name, module in {
+    "softmax": _softmax,
+    "topk": _topk,
+}.items()}
