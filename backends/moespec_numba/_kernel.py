@@ -9,7 +9,7 @@ from __future__ import annotations
 import numba
 import numpy as np
 
-from moespec.backend import OPS
+from moespec.registry import OPS
 
 __all__ = ["OPS", "REORDER", "empty", "kernel", "read", "zeros"]
 
