@@ -32,9 +32,12 @@ def read(array, dtype=None):
     return view
 
 
+allocate = np.empty                           # tests put poison here
+
+
 def empty(shape, dtype):
     """Memory for a kernel to write every element of."""
-    return np.empty(shape, dtype)
+    return allocate(shape, dtype)
 
 
 def zeros(shape, dtype):
