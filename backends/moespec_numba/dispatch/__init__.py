@@ -1,5 +1,7 @@
 """Dispatch on Numba: one file per op, as in the reference."""
 
-from moespec.program import Impl
+from moespec_numba.dispatch import _plan
 
-OPS: dict[str, Impl] = {}
+OPS = {f"dispatch.{name}": module.IMPL for name, module in {
+    "plan": _plan,
+}.items()}
