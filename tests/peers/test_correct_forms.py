@@ -1,6 +1,7 @@
 """Kernels of torch and JAX that are right: the bound must admit every one, in every dtype, with gradients by their own autograd."""
 
 import importlib.util
+import itertools
 
 import numpy as np
 import pytest
@@ -21,7 +22,7 @@ def torch_forms():
 
     def loop(rows, w, offsets):
         bounds = offsets.tolist()
-        parts = [rows[a:b].float() @ w[e].float() for e, (a, b) in enumerate(zip(bounds, bounds[1:], strict=False))]
+        parts = [rows[a:b].float() @ w[e].float() for e, (a, b) in enumerate(itertools.pairwise(bounds))]
         dead = torch.zeros(len(rows) - bounds[-1], w.shape[2])
         return torch.cat([*parts, dead]).to(rows.dtype)
 
