@@ -85,6 +85,25 @@ def require_ids(name, indices, experts):
                          f"(indices has shape {indices.shape})")
 
 
+def require_groups(name, group):
+    """Refuse negative group ids; None is one group."""
+    if group is not None and group.size and group.min() < 0:
+        raise ValueError(f"{name}: group holds {group.min()}, wanted at least 0 (group has shape {group.shape})")
+
+
+def members(group, tokens, groups=None):
+    """The tokens of every group in ascending order: of 0 .. groups-1, or of the ids that occur; None is one group."""
+    if group is None:
+        return [np.arange(tokens)]
+    found = [np.flatnonzero(group == g) for g in (np.unique(group) if groups is None else range(groups))]
+    return found or [np.arange(0)]
+
+
+def rejoin(parts, owners):
+    """The parts of all groups, row by row, back in the order of the tokens.  Undoes x[own] for own in `owners`."""
+    return np.concatenate(parts)[np.argsort(np.concatenate(owners), kind="stable")]
+
+
 def counts(indices, size):
     """int64[size]: how often each of 0 .. size-1 occurs; -1 is not counted."""
     return np.bincount(indices[indices >= 0].ravel(), minlength=size).astype(np.int64)
