@@ -37,6 +37,29 @@ def select(scores, k, given=None):
     return chosen
 
 
+def assign(scores, given=None):
+    """int64[T]: an expert for every token, T / E for each, or the `given` ones; on pairs recorded, to be judged by its total."""
+    chosen = balanced_assignment(value(scores)) if given is None else given
+    if isinstance(scores, Pair):
+        current().selections.append(("assign", scores, chosen[:, None], None))
+    return chosen
+
+
+def balanced_assignment(scores):
+    """int64[T]: of all assignments with T / E tokens for every expert, one with the largest total (Hungarian algorithm)."""
+    from scipy.optimize import linear_sum_assignment
+    tokens, experts = scores.shape
+    _, place = linear_sum_assignment(np.repeat(finite_scores(scores), tokens // experts, axis=1), maximize=True)
+    return (place // max(tokens // experts, 1)).astype(np.int64)
+
+
+def finite_scores(scores):
+    """float64 scores in which everything that is not finite is the smallest finite one (0 if there is none)."""
+    x = np.asarray(scores).astype(np.float64)
+    ok = np.isfinite(x)
+    return np.where(ok, x, x[ok].min() if ok.any() else 0.0)
+
+
 def decide(condition, given=None):
     """A 0/1 decision as a bool array, or the `given` one; on pairs it is recorded, to be judged where it was sure."""
     if not isinstance(condition, Pair):
