@@ -47,4 +47,5 @@ def test_special_values(dtype):
     exp_all(x, y)
     assert np.array_equal(y, np.array([1, 1, 0, np.nan], dtype), equal_nan=True)
     log1p_all(np.array([0.0, 1.0, np.nan, 0.0], dtype), y)
-    assert y[0] == 0 and np.isnan(y[2])
+    assert y[0] == 0
+    assert np.isnan(y[2])
