@@ -31,17 +31,31 @@ def by_target(index, n):
 def _take(x, index, out):
     for i in prange(len(index)):
         if index[i] >= 0:
-            out[i] = x[index[i]]
+            copy(out[i], x[index[i]])
         else:
-            out[i] = 0
+            clear(out[i])
 
 
 @kernel(parallel=True)
 def _add(values, source, offsets, out):
     for i in prange(len(out)):
-        out[i] = 0
+        clear(out[i])
         for n in range(offsets[i], offsets[i + 1]):
             add_scaled(out[i], out.dtype.type(1), values[source[n]])
+
+
+@kernel
+def clear(row):
+    """0 everywhere; like `copy` a loop of its own: an assignment of slices in a parallel kernel takes seconds to compile."""
+    for d in range(len(row)):
+        row[d] = 0
+
+
+@kernel
+def copy(row, values):
+    """row[:] = values."""
+    for d in range(len(row)):
+        row[d] = values[d]
 
 
 @kernel
