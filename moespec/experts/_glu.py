@@ -7,7 +7,7 @@ import numpy as np
 from moespec import corpus, numerics
 from moespec.experts import _dense as dense
 from moespec.experts._activations import ACTIVATIONS, activation_of
-from moespec.experts._groups import LAYOUTS, groups, layout, nn, nt, offset_errors, tn
+from moespec.experts._groups import LAYOUTS, groups, layout, nn, nt, offset_errors, require_offsets, tn
 from moespec.numerics import stored
 from moespec.op import Arg, Case, Op, Req
 
@@ -62,9 +62,8 @@ def glu(rows, offsets, w_gate, w_up, w_down, dropout=None, *, activation="silu")
     ----------
     Shazeer 2020, eqs 5 and 6.
     """
-    OP.bind(rows, offsets, w_gate, w_up, w_down, dropout)
-    f = activation_of("glu", activation, rows)
-    own = groups("glu", offsets, rows)
+    OP.admit(rows, offsets, w_gate, w_up, w_down, dropout, activation=activation)
+    f, own = ACTIVATIONS[activation], groups(offsets)
     x, wg, wu, wd, mask = map(numerics.widen, (rows, w_gate, w_up, w_down, dropout))
     g, u = stored(nn(x, wg, own), "g"), stored(nn(x, wu, own), "u")
     out = stored(nn(_hidden(stored(f.value(g), "s"), u, mask), wd, own), "y")
@@ -96,6 +95,11 @@ def glu_backward(saved, dout):
     drows = stored(stored(nt(dg, wg, own), "dx_gate") + stored(nt(du, wu, own), "dx_up"), "dx")
     grads = drows, tn(x, dg, own), tn(x, du, own), dw_down
     return tuple(d.astype(a.dtype, copy=False) for a, d in zip(inputs[:4], grads, strict=True))
+
+
+def _check(dims, rows, offsets, *inputs, activation="silu"):
+    activation_of("glu", activation, rows)
+    require_offsets("glu", offsets, rows)
 
 
 # ---- what is checked -------------------------------------------------------------------------------------------------
@@ -203,6 +207,7 @@ OP = Op(
     cases=cases,
     invalid=INVALID,
     requirements=REQUIREMENTS,
+    check=_check,
     flops=lambda N, D, F, **_: (6 * N * D * F + 5 * N * F, 12 * N * D * F + 15 * N * F),
     refs=("Shazeer 2020, eqs 5, 6",),
 )

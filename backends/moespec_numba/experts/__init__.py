@@ -1,5 +1,13 @@
 """Experts on Numba: one file per op, as in the reference."""
 
-from moespec.program import Impl
+from moespec_numba.experts import _gelu, _gelu_tanh, _grouped_matmul, _identity, _relu, _relu2, _silu
 
-OPS: dict[str, Impl] = {}
+OPS = {f"experts.{name}": module.IMPL for name, module in {
+    "grouped_matmul": _grouped_matmul,
+    "identity": _identity,
+    "relu": _relu,
+    "relu2": _relu2,
+    "silu": _silu,
+    "gelu": _gelu,
+    "gelu_tanh": _gelu_tanh,
+}.items()}
