@@ -4,7 +4,7 @@ import numpy as np
 from numba import prange
 
 from moespec_numba._blas import gemm
-from moespec_numba._kernel import empty, kernel, zeros
+from moespec_numba._kernel import empty, kernel, read, zeros
 from moespec_numba._threads import one_blas_thread
 from moespec_numba.experts._few import FEW, few_nn, few_nt_tn
 from moespec_numba.experts._queue import BLOCK, blocks, counter, largest_first, take
@@ -49,7 +49,7 @@ def grouped(rows, w, offsets):
     out = empty((len(rows), w.shape[2]), rows.dtype)
     out[offsets[-1]:] = 0
     with one_blas_thread() as threads:
-        _push(rows, w, row_blocks(offsets), counter(), out, threads)
+        _push(read(rows), read(w), row_blocks(offsets), counter(), out, threads)
     return out
 
 
@@ -61,7 +61,7 @@ def grouped_backward(dout, w, rows, offsets, drows=None):
         drows[offsets[-1]:] = 0
     dw = gradient(w, offsets)
     with one_blas_thread() as threads:
-        _pull(dout, w, rows, offsets, _tasks(offsets, w.shape[1]), counter(), add, drows, dw, threads)
+        _pull(read(dout), read(w), read(rows), offsets, _tasks(offsets, w.shape[1]), counter(), add, drows, dw, threads)
     return drows, dw
 
 

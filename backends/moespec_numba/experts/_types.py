@@ -12,5 +12,5 @@ def common(*arrays):
 
 
 def like(array, result):
-    """`result` in the dtype of the input `array`."""
-    return result.astype(array.dtype, copy=False)
+    """`result` in the dtype of the input `array`; None where there is none."""
+    return None if array is None else result.astype(array.dtype, copy=False)
