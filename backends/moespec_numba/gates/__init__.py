@@ -1,8 +1,45 @@
 """Gates on Numba: one file per op, as in the reference."""
 
-from moespec_numba.gates import _softmax, _topk
+from moespec_numba.gates import (
+    _accept,
+    _batchwise,
+    _cast_like,
+    _gather,
+    _gshard,
+    _hierarchical,
+    _jitter,
+    _linear,
+    _noisy_logits,
+    _noisy_topk,
+    _renormalize,
+    _route,
+    _selected_softmax,
+    _softmax,
+    _softmax_topk,
+    _switch,
+    _threshold,
+    _topk,
+    _topk_softmax,
+)
 
 OPS = {f"gates.{name}": module.IMPL for name, module in {
+    "linear": _linear,
+    "cast_like": _cast_like,
+    "jitter": _jitter,
+    "noisy_logits": _noisy_logits,
     "softmax": _softmax,
     "topk": _topk,
+    "gather": _gather,
+    "selected_softmax": _selected_softmax,
+    "renormalize": _renormalize,
+    "accept": _accept,
+    "route": _route,
+    "topk_softmax": _topk_softmax,
+    "softmax_topk": _softmax_topk,
+    "noisy_topk": _noisy_topk,
+    "switch": _switch,
+    "gshard": _gshard,
+    "batchwise": _batchwise,
+    "threshold": _threshold,
+    "hierarchical": _hierarchical,
 }.items()}

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from moespec_numba._kernel import kernel
+from moespec_numba._kernel import empty, kernel
 
 
 @kernel(inline="always")
@@ -12,10 +12,12 @@ def above(a, b):
 
 
 @kernel
-def choose(scores, ids):
-    """The len(ids) first of `scores`, by insertion into a sorted list: a score enters only if it beats the last one."""
+def choose(scores, ids, best):
+    """The len(ids) first of `scores`, by insertion into a sorted list: a score enters only if it beats the last one.
+
+    `best` is room for as many scores.
+    """
     k, held = len(ids), 0
-    best = np.empty(k, scores.dtype)
     for e in range(len(scores)):
         s = scores[e]
         if held == k and not above(s, best[k - 1]):
@@ -26,3 +28,8 @@ def choose(scores, ids):
             at -= 1
         best[at], ids[at] = s, e
         held = min(held + 1, k)
+
+
+def selection(indices, tokens, k):
+    """(ids, given): a copy of a given selection, or room for one to be chosen."""
+    return (empty((tokens, k), "int64"), False) if indices is None else (np.array(indices, "int64", order="C"), True)

@@ -15,7 +15,7 @@ class Saved(NamedTuple):
 def forward(logits):
     OPS["gates.softmax"].admit(logits)
     probs = empty(logits.shape, logits.dtype)
-    _softmax(read(logits), probs)
+    softmax_rows(read(logits), probs)
     return probs, Saved(probs)
 
 
@@ -28,8 +28,8 @@ def backward(saved, dprobs):
 @kernel
 def softmax_row(logits, probs):
     """One token; NaN anywhere, and +inf, make the whole row NaN."""
-    top = logits[0]
-    for e in range(1, len(logits)):
+    top = logits.dtype.type(-np.inf)
+    for e in range(len(logits)):
         if logits[e] > top or logits[e] != logits[e]:
             top = logits[e]
     total = logits.dtype.type(0)
@@ -51,7 +51,8 @@ def through_softmax_row(probs, dprobs, dlogits):
 
 
 @kernel
-def _softmax(logits, probs):
+def softmax_rows(logits, probs):
+    """Every token."""
     for t in range(len(logits)):
         softmax_row(logits[t], probs[t])
 

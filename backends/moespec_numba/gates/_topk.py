@@ -1,9 +1,10 @@
 """gates.topk."""
 
+import numpy as np
 from numba import prange
 
 from moespec.program import Impl
-from moespec_numba._kernel import OPS, empty, kernel, read
+from moespec_numba._kernel import BLOCK, OPS, empty, kernel, read
 from moespec_numba.gates._order import choose
 
 
@@ -18,8 +19,11 @@ def forward(scores, indices=None, *, k=None):
 
 @kernel(parallel=True)
 def _topk(scores, ids):
-    for t in prange(len(scores)):
-        choose(scores[t], ids[t])
+    tokens, k = ids.shape
+    for block in prange((tokens + BLOCK - 1) // BLOCK):
+        best = np.empty(k, scores.dtype)
+        for t in range(block * BLOCK, min(tokens, (block + 1) * BLOCK)):
+            choose(scores[t], ids[t], best)
 
 
 IMPL = Impl(forward)
