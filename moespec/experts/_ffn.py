@@ -6,7 +6,7 @@ import numpy as np
 
 from moespec import corpus, numerics
 from moespec.experts import _dense as dense
-from moespec.experts._activations import ACTIVATIONS, activation_of
+from moespec.experts._activations import ACTIVATIONS, require_activation
 from moespec.experts._groups import LAYOUTS, groups, layout, nn, nt, offset_errors, require_offsets, sums, tn
 from moespec.numerics import stored
 from moespec.op import Arg, Case, Op, Req
@@ -93,8 +93,8 @@ def ffn_backward(saved, dout):
     return tuple(None if a is None else d.astype(a.dtype, copy=False) for a, d in zip(inputs[:5], grads, strict=True))
 
 
-def _check(dims, rows, offsets, *inputs, activation="relu"):
-    activation_of("ffn", activation, rows)
+def _check(dims, rows, offsets, *weights, activation="relu"):
+    require_activation("ffn", activation, f"rows has shape {tuple(rows.shape)}")
     require_offsets("ffn", offsets, rows)
 
 

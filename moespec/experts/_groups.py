@@ -7,11 +7,6 @@ import numpy as np
 from moespec.op import Case
 
 
-def groups(offsets):
-    """The slice of rows of every expert."""
-    return [slice(start, stop) for start, stop in pairwise(offsets.tolist())]
-
-
 def require_offsets(name, offsets, rows):
     """Refuse offsets that do not ascend from 0 to at most N."""
     bounds, shape = offsets.tolist(), f"(offsets has shape {tuple(offsets.shape)})"
@@ -25,6 +20,11 @@ def require_offsets(name, offsets, rows):
     if bounds[-1] > len(rows):
         limit = f"exceeds the {len(rows)} rows (rows has shape {tuple(rows.shape)})"
         raise ValueError(f"{name}: offsets[{len(bounds) - 1}]={bounds[-1]} {limit}")
+
+
+def groups(offsets):
+    """The slice of rows of every expert."""
+    return [slice(start, stop) for start, stop in pairwise(offsets.tolist())]
 
 
 def nn(x, w, own, b=None):

@@ -66,7 +66,7 @@ def linear_backward(saved, dout):
     return nt(dy, weights, own).astype(rows.dtype, copy=False), tn(x, dy, own).astype(w.dtype, copy=False), db
 
 
-def _check(dims, rows, offsets, w, b):
+def _check(dims, rows, offsets, w, b=None):
     require_offsets("linear", offsets, rows)
 
 
