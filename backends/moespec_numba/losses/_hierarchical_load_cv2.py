@@ -27,8 +27,9 @@ def forward(clean_primary, sigma_primary, logits_primary, clean, sigma, noisy, g
     member = zeros((dims.T, groups), "float64")
     _members(read(group_indices, "int64"), member)
     (primary,), first = chances(clean_primary, sigma_primary, logits_primary, order_primary, k_primary, np.ones(dims.T), 1)
-    level = (a.reshape(rows, size) for a in (clean, sigma, noisy))
-    sent, second = chances(*level, None if order is None else order.reshape(rows, min(k + 1, size)), k, member.ravel(), groups)
+    clean, sigma, noisy = (a.reshape(rows, size) for a in (clean, sigma, noisy))
+    order = None if order is None else order.reshape(rows, min(k + 1, size))
+    sent, second = chances(clean, sigma, noisy, order, k, member.ravel(), groups)
     tokens = np.maximum(member.sum(0), 1)[:, None]
     loss = rounded(cv2((primary[:, None] * (sent / tokens)).ravel()), clean_primary.dtype)
     orders = first.order, second.order.reshape(dims.T, groups * second.order.shape[1])

@@ -13,24 +13,24 @@ from moespec_numba.losses._scalar import rounded, valid
 class Saved(NamedTuple):
     fraction: np.ndarray    # E   share of the assignments
     mask: np.ndarray        # T
-    count: int
+    counted: int
     dtype: np.dtype
 
 
 def forward(probs, indices, mask=None, *, choices=None):
     dims = OPS["losses.load_balance"].admit(probs, indices, mask, choices=choices)
     choices = dims.K if choices is None else choices
-    mask, count = valid(mask, dims.T)
+    mask, counted = valid(mask, dims.T)
     fraction, mean = zeros(dims.E, "float64"), zeros(dims.E, "float64")
     _sums(read(probs), read(indices, "int64"), mask, choices, fraction, mean)
-    fraction /= max(count * choices, 1)
-    loss = dims.E * (fraction * (mean / count)).sum()
-    return rounded(loss, probs.dtype), Saved(fraction, mask, count, probs.dtype)
+    fraction /= max(counted * choices, 1)
+    loss = dims.E * (fraction * (mean / counted)).sum()
+    return rounded(loss, probs.dtype), Saved(fraction, mask, counted, probs.dtype)
 
 
 def backward(saved, dloss):
     dprobs = empty((len(saved.mask), len(saved.fraction)), saved.dtype)
-    slope = len(saved.fraction) * float(dloss) / saved.count * saved.fraction
+    slope = len(saved.fraction) * float(dloss) / saved.counted * saved.fraction
     _backward(saved.mask, read(slope, saved.dtype), dprobs)
     return dprobs
 

@@ -16,18 +16,18 @@ class Saved(NamedTuple):
     logits: np.ndarray      # T E
     lse: np.ndarray         # T   of the valid tokens
     mask: np.ndarray        # T
-    count: int
+    counted: int
 
 
 def forward(logits, mask=None):
     dims = OPS["losses.z_loss"].admit(logits, mask)
     saved = Saved(read(logits), empty(dims.T, logits.dtype), *valid(mask, dims.T))
-    return rounded(_z_loss(saved.logits, saved.mask, saved.lse) / saved.count, logits.dtype), saved
+    return rounded(_z_loss(saved.logits, saved.mask, saved.lse) / saved.counted, logits.dtype), saved
 
 
 def backward(saved, dloss):
     dlogits = empty(saved.logits.shape, saved.logits.dtype)
-    _backward(saved.logits, read(saved.lse), saved.mask, rounded(2.0 * float(dloss) / saved.count, dlogits.dtype), dlogits)
+    _backward(saved.logits, read(saved.lse), saved.mask, rounded(2.0 * float(dloss) / saved.counted, dlogits.dtype), dlogits)
     return dlogits
 
 
