@@ -48,7 +48,7 @@ def top_p(scores, indices=None, *, p=None, at_most=None):
 
     References
     ----------
-    Huang et al. 2024, eqs 3-5 (the regulariser is `losses.router_entropy`).
+    Huang et al. 2024, section 3 (the regulariser is `losses.router_entropy`).
     """
     dims = OP.admit(scores, indices, p=p, at_most=at_most)
     wide = numerics.widen(scores)
@@ -159,5 +159,5 @@ OP = Op(
     requirements=REQUIREMENTS,
     check=_check,
     flops=lambda T, E, K, **_: (T * E + T * K, T * K),
-    refs=("Huang et al. 2024, eqs 3-5",),
+    refs=("Huang et al. 2024, section 3",),
 )
