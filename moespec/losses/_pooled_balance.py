@@ -70,9 +70,10 @@ def _check(dims, probs, indices, mask, *, normalizer="tokens"):
 def cases(rng):
     for layers, t, e, k in ((1, 6, 4, 1), (3, 5, 8, 2), (2, 1, 4, 4), (2, 7, 1, 1)):
         inputs = {"probs": softmax(corpus.normal(rng, layers, t, e)), "indices": rng.integers(-1, e, (layers, t, k))}
+        masked = {**inputs, "mask": np.arange(layers * t).reshape(layers, t) % 2 == 0}
         for normalizer in ("tokens", "assignments"):
             yield Case(f"layers_{layers}_tokens_{t}_{normalizer}", inputs, {"normalizer": normalizer})
-            yield Case(f"layers_{layers}_tokens_{t}_{normalizer}_masked", {**inputs, "mask": np.arange(layers * t).reshape(layers, t) % 2 == 0}, {"normalizer": normalizer})
+            yield Case(f"layers_{layers}_tokens_{t}_{normalizer}_masked", masked, {"normalizer": normalizer})
     uniform = {"probs": np.full((2, 8, 4), 0.25), "indices": np.arange(32).reshape(2, 8, 2) % 4}
     yield Case("balanced", uniform, {}, _EXACT)
     yield Case("balanced_assignments", uniform, {"normalizer": "assignments"}, _EXACT)

@@ -14,7 +14,7 @@ from moespec.op import Arg, Case, Op, Req
 
 class Saved(NamedTuple):
     probs: np.ndarray       # T E   normalised scores
-    total: np.ndarray       # T 1   what they were divided by, or None
+    total: np.ndarray | None    # T 1   what they were divided by
     weights: np.ndarray     # T E   dL / dprobs
     dtype: np.dtype
 

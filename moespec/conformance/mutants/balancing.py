@@ -32,7 +32,8 @@ def _normaliser_constant(saved, dloss):
 
 def _layer_by_layer(probs, indices, mask=None, *, normalizer="tokens"):
     loss, saved = losses.pooled_balance(probs, indices, mask, normalizer=normalizer)
-    each = [losses.load_balance(p, i, mask, normalizer=normalizer)[0] for p, i in zip(probs, indices, strict=True)]
+    masks = [None] * len(probs) if mask is None else mask
+    each = [losses.load_balance(p, i, m, normalizer=normalizer)[0] for p, i, m in zip(probs, indices, masks, strict=True)]
     return np.asarray(np.mean(each)).astype(loss.dtype), saved
 
 
