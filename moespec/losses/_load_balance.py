@@ -55,10 +55,8 @@ def load_balance(probs, indices, mask=None, *, choices=None):
     ----------
     Fedus et al. 2021, eqs 4-6 (alpha is the layer's coefficient); Lepikhin et al. 2020 print it without the factor E^2.
     """
-    dims = OP.bind(probs, indices, mask)
+    dims = OP.admit(probs, indices, mask, choices=choices)
     choices = dims.K if choices is None else choices
-    if not min(1, dims.K) <= choices <= dims.K:
-        raise ValueError(f"load_balance: choices={choices} must be in 1 .. {dims.K} (indices has shape {indices.shape})")
     indices = indices[:, :choices]
     p, valid = widen(probs), valid_count(dims.T, mask)
     counted = indices if mask is None else np.where(mask[:, None], indices, -1)
@@ -74,6 +72,11 @@ def load_balance_backward(saved, dloss):
     .. math:: \bar p_{ti} = \frac{E f_i}{|V|} [t \in V] \, \bar L
     """
     return (float(len(saved.fraction)) * dloss * saved.fraction * saved.share[:, None]).astype(saved.dtype)
+
+
+def _check(dims, probs, indices, mask, *, choices=None):
+    if choices is not None and not min(1, dims.K) <= choices <= dims.K:
+        raise ValueError(f"load_balance: choices={choices} must be in 1 .. {dims.K} (indices has shape {indices.shape})")
 
 
 # ---- what is checked -------------------------------------------------------------------------------------------------
@@ -131,6 +134,7 @@ OP = Op(
     cases=cases,
     invalid=INVALID,
     requirements=REQUIREMENTS,
+    check=_check,
     flops=lambda T, E, K, **_: (T * K + 2 * T * E + 3 * E, 2 * T * E),
     refs=("Fedus et al. 2021, eqs 4-6",),
 )
