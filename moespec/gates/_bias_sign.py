@@ -43,8 +43,8 @@ def bias_sign(bias, counts, *, rate):
 
 
 def below_mean(counts):
-    """-1, 0 or 1 for every expert: the sign of the mean load minus its own."""
-    return np.sign(counts.sum() - len(counts) * counts).astype(np.float32)
+    """-1, 0 or 1 for every expert: the sign of the mean load minus its own.  In float64, so that the rate is not rounded."""
+    return np.sign(counts.sum() - len(counts) * counts).astype(np.float64)
 
 
 def require_counts(name):
