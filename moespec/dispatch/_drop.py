@@ -4,7 +4,7 @@ import numpy as np
 
 from moespec import corpus
 from moespec.dispatch._serving import ORDERS, places, sequence
-from moespec.indexing import require_ids
+from moespec.indexing import require_groups, require_ids
 from moespec.op import Arg, Case, Op, Req
 
 
@@ -60,15 +60,14 @@ def drop(indices, priority=None, noise=None, group=None, *, experts, capacity, o
     ----------
     Lepikhin et al. 2020, algorithm 1; Fedus et al. 2021, eq. 3; Riquelme et al. 2021, section 3.3 (batch priority).
     """
-    OP.bind(indices, priority, noise, group)
-    _require(indices, priority, noise, group, experts, capacity, order)
+    OP.admit(indices, priority, noise, group, experts=experts, capacity=capacity, order=order)
     if capacity is None:
         return indices.astype(np.int64), None
     place = places(indices, sequence(indices, order, priority, noise), experts, group)
     return np.where((indices >= 0) & (place < capacity), indices, -1).astype(np.int64), None
 
 
-def _require(indices, priority, noise, group, experts, capacity, order):
+def _check(dims, indices, priority, noise, group, *, experts, capacity, order="choice"):
     require_ids("drop", indices, experts)
     if order not in ORDERS:
         raise ValueError(f"drop: order={order!r} is not one of {', '.join(ORDERS)}")
@@ -82,8 +81,7 @@ def require_capacity(name, capacity, group, shape):
     """Refuse a negative capacity and negative group ids."""
     if capacity is not None and capacity < 0:
         raise ValueError(f"{name}: capacity={capacity} must be at least 0, or None for no limit (indices has shape {shape})")
-    if group is not None and group.size and group.min() < 0:
-        raise ValueError(f"{name}: group holds {group.min()}, wanted at least 0 (group has shape {group.shape})")
+    require_groups(name, group)
 
 
 # ---- what is checked -------------------------------------------------------------------------------------------------
@@ -171,6 +169,7 @@ OP = Op(
     cases=cases,
     invalid=INVALID,
     requirements=REQUIREMENTS,
+    check=_check,
     flops=lambda T, K, **_: (T * K, 0),
     refs=("Lepikhin et al. 2020, algorithm 1", "Fedus et al. 2021, eq. 3", "Riquelme et al. 2021, section 3.3"),
 )
