@@ -2,6 +2,7 @@
 
 from moespec_numba.gates import (
     _accept,
+    _add_noise,
     _assign,
     _batchwise,
     _bias_centred,
@@ -13,8 +14,12 @@ from moespec_numba.gates import (
     _gshard,
     _hierarchical,
     _jitter,
+    _joint_weights,
     _l2_normalize,
+    _limit_ids,
     _linear,
+    _lookup,
+    _mix_in,
     _noisy_logits,
     _noisy_topk,
     _quantile_bias,
@@ -84,4 +89,9 @@ OPS = {f"gates.{name}": module.IMPL for name, module in {
     "scale_weights": _scale_weights,
     "scale_experts": _scale_experts,
     "rms_norm": _rms_norm,
+    "lookup": _lookup,
+    "limit_ids": _limit_ids,
+    "joint_weights": _joint_weights,
+    "add_noise": _add_noise,
+    "mix_in": _mix_in,
 }.items()}
