@@ -17,6 +17,7 @@ soft, l2_normalize        Soft MoE: averages of tokens, nothing selected
 
 from moespec.gates import (
     _accept,
+    _add_noise,
     _assign,
     _batchwise,
     _bias_centred,
@@ -28,19 +29,33 @@ from moespec.gates import (
     _gshard,
     _hierarchical,
     _jitter,
+    _joint_weights,
     _l2_normalize,
+    _limit_ids,
     _linear,
+    _lookup,
+    _mix_in,
     _noisy_logits,
     _noisy_topk,
     _quantile_bias,
     _relu_route,
     _renormalize,
+    _rescale,
+    _rms_norm,
     _route,
+    _scale_experts,
+    _scale_weights,
+    _select,
+    _selected_sigmoid,
     _selected_softmax,
+    _selected_sqrt_softplus,
+    _sigmoid,
     _sinkhorn,
     _soft,
+    _softcap,
     _softmax,
     _softmax_topk,
+    _sqrt_softplus,
     _switch,
     _threshold,
     _top_p,
@@ -48,6 +63,7 @@ from moespec.gates import (
     _topk_softmax,
 )
 from moespec.gates._accept import Accepted, accept, accept_backward
+from moespec.gates._add_noise import add_noise, add_noise_backward
 from moespec.gates._assign import assign
 from moespec.gates._batchwise import batchwise, batchwise_backward
 from moespec.gates._bias_centred import bias_centred
@@ -59,20 +75,34 @@ from moespec.gates._gather import gather, gather_backward
 from moespec.gates._gshard import gshard, gshard_backward
 from moespec.gates._hierarchical import hierarchical, hierarchical_backward
 from moespec.gates._jitter import jitter, jitter_backward
+from moespec.gates._joint_weights import JointWeights, joint_weights, joint_weights_backward
 from moespec.gates._l2_normalize import l2_normalize, l2_normalize_backward
+from moespec.gates._limit_ids import Limited, limit_ids, limit_ids_backward
 from moespec.gates._linear import linear, linear_backward
+from moespec.gates._lookup import lookup
+from moespec.gates._mix_in import mix_in, mix_in_backward
 from moespec.gates._noisy_logits import NoisyLogits, noisy_logits, noisy_logits_backward
 from moespec.gates._noisy_topk import NoisyTopK, noisy_topk, noisy_topk_backward
 from moespec.gates._quantile_bias import quantile_bias
 from moespec.gates._relu_route import relu_route, relu_route_backward
 from moespec.gates._renormalize import renormalize, renormalize_backward
+from moespec.gates._rescale import rescale, rescale_backward
+from moespec.gates._rms_norm import rms_norm, rms_norm_backward
 from moespec.gates._route import route, route_backward, route_steps
 from moespec.gates._routing import Routing
+from moespec.gates._scale_experts import scale_experts, scale_experts_backward
+from moespec.gates._scale_weights import scale_weights, scale_weights_backward
+from moespec.gates._select import select
+from moespec.gates._selected_sigmoid import selected_sigmoid, selected_sigmoid_backward
 from moespec.gates._selected_softmax import selected_softmax, selected_softmax_backward
+from moespec.gates._selected_sqrt_softplus import selected_sqrt_softplus, selected_sqrt_softplus_backward
+from moespec.gates._sigmoid import sigmoid, sigmoid_backward
 from moespec.gates._sinkhorn import sinkhorn
 from moespec.gates._soft import SoftRouting, soft, soft_backward
+from moespec.gates._softcap import softcap, softcap_backward
 from moespec.gates._softmax import softmax, softmax_backward
 from moespec.gates._softmax_topk import softmax_topk, softmax_topk_backward
+from moespec.gates._sqrt_softplus import sqrt_softplus, sqrt_softplus_backward
 from moespec.gates._switch import SwitchRouting, switch, switch_backward
 from moespec.gates._threshold import threshold, threshold_backward
 from moespec.gates._top_p import top_p, top_p_backward
@@ -83,15 +113,22 @@ OPS = {op.short: op for op in (
     _linear.OP, _cast_like.OP, _jitter.OP, _noisy_logits.OP, _softmax.OP, _topk.OP, _gather.OP, _selected_softmax.OP, _renormalize.OP,
     _accept.OP, _route.OP, _topk_softmax.OP, _softmax_topk.OP, _noisy_topk.OP, _switch.OP, _gshard.OP, _batchwise.OP, _threshold.OP,
     _hierarchical.OP, _expert_choice.OP, _l2_normalize.OP, _soft.OP, _relu_route.OP, _top_p.OP, _assign.OP, _sinkhorn.OP, _bias_sign.OP,
-    _bias_centred.OP, _bias_proportional.OP, _quantile_bias.OP)}
+    _bias_centred.OP, _bias_proportional.OP, _quantile_bias.OP, _sigmoid.OP, _sqrt_softplus.OP, _selected_sigmoid.OP,
+    _selected_sqrt_softplus.OP, _select.OP, _softcap.OP, _rescale.OP, _scale_weights.OP, _scale_experts.OP, _rms_norm.OP, _lookup.OP,
+    _limit_ids.OP, _joint_weights.OP, _add_noise.OP, _mix_in.OP)}
 
 __all__ = [
-    "OPS", "Accepted", "NoisyLogits", "NoisyTopK", "Routing", "SoftRouting", "SwitchRouting", "accept", "accept_backward", "assign",
-    "batchwise", "batchwise_backward", "bias_centred", "bias_proportional", "bias_sign", "cast_like", "cast_like_backward", "expert_choice",
-    "expert_choice_backward", "gather", "gather_backward", "gshard", "gshard_backward", "hierarchical", "hierarchical_backward", "jitter",
-    "jitter_backward", "l2_normalize", "l2_normalize_backward", "linear", "linear_backward", "noisy_logits", "noisy_logits_backward",
-    "noisy_topk", "noisy_topk_backward", "quantile_bias", "relu_route", "relu_route_backward", "renormalize", "renormalize_backward",
-    "route", "route_backward", "route_steps", "selected_softmax", "selected_softmax_backward", "sinkhorn", "soft", "soft_backward",
-    "softmax", "softmax_backward", "softmax_topk", "softmax_topk_backward", "switch", "switch_backward", "threshold", "threshold_backward",
-    "top_p", "top_p_backward", "topk", "topk_softmax", "topk_softmax_backward",
+    "OPS", "Accepted", "JointWeights", "Limited", "NoisyLogits", "NoisyTopK", "Routing", "SoftRouting", "SwitchRouting", "accept",
+    "accept_backward", "add_noise", "add_noise_backward", "assign", "batchwise", "batchwise_backward", "bias_centred",
+    "bias_proportional", "bias_sign", "cast_like", "cast_like_backward", "expert_choice", "expert_choice_backward", "gather",
+    "gather_backward", "gshard", "gshard_backward", "hierarchical", "hierarchical_backward", "jitter", "jitter_backward",
+    "joint_weights", "joint_weights_backward", "l2_normalize", "l2_normalize_backward", "limit_ids", "limit_ids_backward", "linear",
+    "linear_backward", "lookup", "mix_in", "mix_in_backward", "noisy_logits", "noisy_logits_backward", "noisy_topk",
+    "noisy_topk_backward", "quantile_bias", "relu_route", "relu_route_backward", "renormalize", "renormalize_backward", "rescale",
+    "rescale_backward", "rms_norm", "rms_norm_backward", "route", "route_backward", "route_steps", "scale_experts",
+    "scale_experts_backward", "scale_weights", "scale_weights_backward", "select", "selected_sigmoid", "selected_sigmoid_backward",
+    "selected_softmax", "selected_softmax_backward", "selected_sqrt_softplus", "selected_sqrt_softplus_backward", "sigmoid",
+    "sigmoid_backward", "sinkhorn", "soft", "soft_backward", "softcap", "softcap_backward", "softmax", "softmax_backward",
+    "softmax_topk", "softmax_topk_backward", "sqrt_softplus", "sqrt_softplus_backward", "switch", "switch_backward", "threshold",
+    "threshold_backward", "top_p", "top_p_backward", "topk", "topk_softmax", "topk_softmax_backward",
 ]

@@ -7,10 +7,10 @@ from moespec_numba.gates import _softmax_topk, _topk_softmax
 ORDERS = {"all": _softmax_topk, "selected": _topk_softmax}
 
 
-def forward(logits, indices=None, *, k=None, score="softmax", over="all", norm="none", eps=0.0, scale=1.0):
-    OPS["gates.route"].admit(logits, indices, k=k, score=score, over=over, norm=norm, eps=eps, scale=scale)
+def forward(logits, indices=None, *, k=None, score="softmax", over="all", norm="none", eps=0.0, scale=1.0, p=1.0):
+    OPS["gates.route"].admit(logits, indices, k=k, score=score, over=over, norm=norm, eps=eps, scale=scale, p=p)
     order = ORDERS[over]
-    routing, saved = order.routed(logits, indices, k, norm, eps, scale)
+    routing, saved = order.routed(logits, indices, k, norm, eps, scale, score)
     return routing, (order, saved)
 
 
@@ -19,9 +19,9 @@ def backward(saved, dweights):
     return order.backward(saved, dweights)
 
 
-def supports(*, score="softmax", **_):
-    """What is fused; another score is composed of the steps."""
-    return None if score == "softmax" else f"score={score!r} has no fused kernel: composed of its steps"
+def supports(*, norm="none", **_):
+    """What is fused; a p-norm is composed of the steps."""
+    return "norm='lp' has no fused kernel: composed of its steps" if norm == "lp" else None
 
 
 IMPL = Impl(forward, backward, supports)

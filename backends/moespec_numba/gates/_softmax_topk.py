@@ -10,10 +10,12 @@ from moespec_numba._kernel import BLOCK, OPS, empty, kernel, read, zeros
 from moespec_numba.gates._gather import take_row, untake_row
 from moespec_numba.gates._order import choose, selection
 from moespec_numba.gates._renormalize import typed, unweigh_row, weigh_row
-from moespec_numba.gates._softmax import softmax_row, through_softmax_row
+from moespec_numba.gates._scores import KINDS, score_row, through_score_row
 
 
 class Saved(NamedTuple):
+    logits: np.ndarray      # T E
+    kind: int               # of score
     probs: np.ndarray       # T E
     indices: np.ndarray     # T K
     how: tuple              # norm, eps, scale
@@ -24,28 +26,29 @@ def forward(logits, indices=None, *, k=None, norm="none", eps=0.0, scale=1.0):
     return routed(logits, indices, k, norm, eps, scale)
 
 
-def routed(logits, indices, k, norm="none", eps=0.0, scale=1.0):
+def routed(logits, indices, k, norm="none", eps=0.0, scale=1.0, score="softmax"):
     """((ids, weights), saved) of logits that were admitted."""
     ids, given = selection(indices, len(logits), k)
     probs, weights = empty(logits.shape, logits.dtype), empty(ids.shape, logits.dtype)
     how = typed(norm, eps, scale, logits.dtype)
-    _forward(read(logits), given, *how, probs, ids, weights)
-    return (ids, weights), Saved(read(probs), read(ids), how)
+    wide, kind = read(logits), KINDS[score]
+    _forward(wide, kind, given, *how, probs, ids, weights)
+    return (ids, weights), Saved(wide, kind, read(probs), read(ids), how)
 
 
 def backward(saved, dweights):
     dlogits = zeros(saved.probs.shape, saved.probs.dtype)
-    _backward(saved.probs, saved.indices, *saved.how, read(dweights, saved.probs.dtype), dlogits)
+    _backward(*saved[:4], *saved.how, read(dweights, saved.probs.dtype), dlogits)
     return dlogits
 
 
 @kernel(parallel=True)
-def _forward(logits, given, norm, eps, scale, probs, ids, weights):
+def _forward(logits, kind, given, norm, eps, scale, probs, ids, weights):
     tokens, k = ids.shape
     for block in prange((tokens + BLOCK - 1) // BLOCK):
         room = np.empty(k, logits.dtype)
         for t in range(block * BLOCK, min(tokens, (block + 1) * BLOCK)):
-            softmax_row(logits[t], probs[t])
+            score_row(logits[t], kind, probs[t])
             if not given:
                 choose(probs[t], ids[t], room)
             take_row(probs[t], ids[t], 0, room)
@@ -53,7 +56,7 @@ def _forward(logits, given, norm, eps, scale, probs, ids, weights):
 
 
 @kernel(parallel=True)
-def _backward(probs, ids, norm, eps, scale, dweights, dlogits):
+def _backward(logits, kind, probs, ids, norm, eps, scale, dweights, dlogits):
     tokens, k = ids.shape
     for block in prange((tokens + BLOCK - 1) // BLOCK):
         chosen, d = np.empty(k, probs.dtype), np.empty(k, probs.dtype)
@@ -61,7 +64,7 @@ def _backward(probs, ids, norm, eps, scale, dweights, dlogits):
             take_row(probs[t], ids[t], 0, chosen)
             unweigh_row(chosen, ids[t], norm, eps, scale, dweights[t], d)
             untake_row(d, ids[t], dlogits[t])
-            through_softmax_row(probs[t], dlogits[t], dlogits[t])
+            through_score_row(logits[t], probs[t], kind, dlogits[t], dlogits[t])
 
 
 IMPL = Impl(forward, backward)

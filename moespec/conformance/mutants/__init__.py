@@ -3,6 +3,7 @@
 from moespec.conformance.mutants import (
     balancing,
     beyond_topk,
+    choice,
     dispatch,
     experts,
     gates,
@@ -10,20 +11,25 @@ from moespec.conformance.mutants import (
     lookups,
     losses,
     rows,
+    scores,
+    transforms,
 )
 from moespec.conformance.mutants._mutant import Mutant, Mutated, killed_by
 from moespec.conformance.mutants.generic import generic
 
 FILES = (
-    gates,
-    beyond_topk,
     balancing,
+    beyond_topk,
+    choice,
     dispatch,
-    rows,
     experts,
+    gates,
     gating,
     lookups,
     losses,
+    rows,
+    scores,
+    transforms,
 )
 MUTANTS = tuple(mutant for file in FILES for mutant in file.MUTANTS)
 
