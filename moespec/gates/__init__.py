@@ -26,6 +26,7 @@ from moespec.gates import (
     _mix_in,
     _noisy_logits,
     _noisy_topk,
+    _product_keys,
     _renormalize,
     _rescale,
     _rms_norm,
@@ -40,6 +41,7 @@ from moespec.gates import (
     _softcap,
     _softmax,
     _softmax_topk,
+    _sparsemixer,
     _sqrt_softplus,
     _switch,
     _threshold,
@@ -61,6 +63,7 @@ from moespec.gates._lookup import lookup
 from moespec.gates._mix_in import mix_in, mix_in_backward
 from moespec.gates._noisy_logits import NoisyLogits, noisy_logits, noisy_logits_backward
 from moespec.gates._noisy_topk import NoisyTopK, noisy_topk, noisy_topk_backward
+from moespec.gates._product_keys import ProductKeys, product_keys, product_keys_backward
 from moespec.gates._renormalize import renormalize, renormalize_backward
 from moespec.gates._rescale import rescale, rescale_backward
 from moespec.gates._rms_norm import rms_norm, rms_norm_backward
@@ -76,6 +79,7 @@ from moespec.gates._sigmoid import sigmoid, sigmoid_backward
 from moespec.gates._softcap import softcap, softcap_backward
 from moespec.gates._softmax import softmax, softmax_backward
 from moespec.gates._softmax_topk import softmax_topk, softmax_topk_backward
+from moespec.gates._sparsemixer import sparsemixer, sparsemixer_backward
 from moespec.gates._sqrt_softplus import sqrt_softplus, sqrt_softplus_backward
 from moespec.gates._switch import SwitchRouting, switch, switch_backward
 from moespec.gates._threshold import threshold, threshold_backward
@@ -86,18 +90,19 @@ OPS = {op.short: op for op in (
     _linear.OP, _cast_like.OP, _jitter.OP, _noisy_logits.OP, _softmax.OP, _topk.OP, _gather.OP, _selected_softmax.OP, _renormalize.OP,
     _accept.OP, _route.OP, _topk_softmax.OP, _softmax_topk.OP, _noisy_topk.OP, _switch.OP, _gshard.OP, _batchwise.OP, _threshold.OP,
     _hierarchical.OP, _sigmoid.OP, _sqrt_softplus.OP, _selected_sigmoid.OP, _selected_sqrt_softplus.OP, _select.OP, _softcap.OP, _rescale.OP,
-    _scale_weights.OP, _scale_experts.OP, _rms_norm.OP, _lookup.OP, _limit_ids.OP, _joint_weights.OP, _add_noise.OP, _mix_in.OP)}
+    _scale_weights.OP, _scale_experts.OP, _rms_norm.OP, _lookup.OP, _limit_ids.OP, _joint_weights.OP, _add_noise.OP, _mix_in.OP,
+    _product_keys.OP, _sparsemixer.OP)}
 
 __all__ = [
-    "OPS", "Accepted", "JointWeights", "Limited", "NoisyLogits", "NoisyTopK", "Routing", "SwitchRouting", "accept", "accept_backward",
-    "add_noise", "add_noise_backward", "batchwise", "batchwise_backward", "cast_like", "cast_like_backward", "gather", "gather_backward",
-    "gshard", "gshard_backward", "hierarchical", "hierarchical_backward", "jitter", "jitter_backward", "joint_weights",
+    "OPS", "Accepted", "JointWeights", "Limited", "NoisyLogits", "NoisyTopK", "ProductKeys", "Routing", "SwitchRouting", "accept",
+    "accept_backward", "add_noise", "add_noise_backward", "batchwise", "batchwise_backward", "cast_like", "cast_like_backward", "gather",
+    "gather_backward", "gshard", "gshard_backward", "hierarchical", "hierarchical_backward", "jitter", "jitter_backward", "joint_weights",
     "joint_weights_backward", "limit_ids", "limit_ids_backward", "linear", "linear_backward", "lookup", "mix_in", "mix_in_backward",
-    "noisy_logits", "noisy_logits_backward", "noisy_topk", "noisy_topk_backward", "renormalize", "renormalize_backward", "rescale",
-    "rescale_backward", "rms_norm", "rms_norm_backward", "route", "route_backward", "route_steps", "scale_experts",
-    "scale_experts_backward", "scale_weights", "scale_weights_backward", "select", "selected_sigmoid", "selected_sigmoid_backward",
-    "selected_softmax", "selected_softmax_backward", "selected_sqrt_softplus", "selected_sqrt_softplus_backward", "sigmoid",
-    "sigmoid_backward", "softcap", "softcap_backward", "softmax", "softmax_backward", "softmax_topk", "softmax_topk_backward",
-    "sqrt_softplus", "sqrt_softplus_backward", "switch", "switch_backward", "threshold", "threshold_backward", "topk", "topk_softmax",
-    "topk_softmax_backward",
+    "noisy_logits", "noisy_logits_backward", "noisy_topk", "noisy_topk_backward", "product_keys", "product_keys_backward", "renormalize",
+    "renormalize_backward", "rescale", "rescale_backward", "rms_norm", "rms_norm_backward", "route", "route_backward", "route_steps",
+    "scale_experts", "scale_experts_backward", "scale_weights", "scale_weights_backward", "select", "selected_sigmoid",
+    "selected_sigmoid_backward", "selected_softmax", "selected_softmax_backward", "selected_sqrt_softplus",
+    "selected_sqrt_softplus_backward", "sigmoid", "sigmoid_backward", "softcap", "softcap_backward", "softmax", "softmax_backward",
+    "softmax_topk", "softmax_topk_backward", "sparsemixer", "sparsemixer_backward", "sqrt_softplus", "sqrt_softplus_backward", "switch",
+    "switch_backward", "threshold", "threshold_backward", "topk", "topk_softmax", "topk_softmax_backward",
 ]
