@@ -40,3 +40,10 @@ def squared_distance(a, b):
     for d in range(len(a)):
         total += (a[d] - b[d]) * (a[d] - b[d])
     return total
+
+
+@kernel
+def scale(row, factor, values):
+    """row[:] = factor * values."""
+    for d in range(len(row)):
+        row[d] = factor * values[d]

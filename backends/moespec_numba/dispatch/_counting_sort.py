@@ -10,7 +10,7 @@ from numba import prange
 
 from moespec_numba._kernel import empty, kernel, read, zeros
 
-_BLOCK = 4096           # entries that are worth a block of their own
+_BLOCK = 16384         # entries that are worth a block of their own
 _APART = 8              # int64 of padding, a cache line: no two blocks count in the same one
 
 

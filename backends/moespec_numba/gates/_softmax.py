@@ -35,6 +35,7 @@ def softmax_row(logits, probs):
         top = logits[e] if logits[e] > top else top
     for e in range(len(logits)):
         probs[e] = exp_down(logits[e] - top)
+    for e in range(len(logits)):                          # apart: a loop that also writes has two versions, chosen by address
         total += probs[e]
     for e in range(len(logits)):
         probs[e] /= total
