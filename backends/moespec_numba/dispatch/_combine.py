@@ -6,8 +6,9 @@ import numpy as np
 from numba import prange
 
 from moespec.program import Impl
-from moespec_numba._kernel import OPS, REORDER, empty, kernel, read
-from moespec_numba.dispatch._rows import add_scaled, by_target
+from moespec_numba._kernel import OPS, empty, kernel, read
+from moespec_numba._vector import add_scaled, clear, inner
+from moespec_numba.dispatch._rows import by_target
 
 
 class Saved(NamedTuple):
@@ -33,7 +34,7 @@ def backward(saved, dy):
 @kernel(parallel=True)
 def _combine(rows, weights, row, y):
     for t in prange(len(y)):
-        y[t] = 0
+        clear(y[t])
         for j in range(row.shape[1]):
             if row[t, j] >= 0:
                 add_scaled(y[t], weights[t, j], rows[row[t, j]])
@@ -43,7 +44,7 @@ def _combine(rows, weights, row, y):
 def _to_rows(weights, dy, source, offsets, drows):
     """Row by row; `source` holds flat positions t * K + j."""
     for i in prange(len(drows)):
-        drows[i] = 0
+        clear(drows[i])
         for n in range(offsets[i], offsets[i + 1]):
             t, j = divmod(source[n], weights.shape[1])
             add_scaled(drows[i], weights[t, j], dy[t])
@@ -53,15 +54,7 @@ def _to_rows(weights, dy, source, offsets, drows):
 def _to_weights(rows, row, dy, dweights):
     for t in prange(len(dweights)):
         for j in range(row.shape[1]):
-            dweights[t, j] = _inner(rows[row[t, j]], dy[t]) if row[t, j] >= 0 else 0
-
-
-@kernel(fastmath=REORDER)
-def _inner(a, b):
-    total = a.dtype.type(0)
-    for d in range(len(a)):
-        total += a[d] * b[d]
-    return total
+            dweights[t, j] = inner(rows[row[t, j]], dy[t]) if row[t, j] >= 0 else 0
 
 
 IMPL = Impl(forward, backward)

@@ -3,6 +3,7 @@
 from numba import prange
 
 from moespec_numba._kernel import empty, kernel, read
+from moespec_numba._vector import add_scaled, clear, copy
 from moespec_numba.dispatch._counting_sort import counting_sort
 
 
@@ -31,21 +32,14 @@ def by_target(index, n):
 def _take(x, index, out):
     for i in prange(len(index)):
         if index[i] >= 0:
-            out[i] = x[index[i]]
+            copy(out[i], x[index[i]])
         else:
-            out[i] = 0
+            clear(out[i])
 
 
 @kernel(parallel=True)
 def _add(values, source, offsets, out):
     for i in prange(len(out)):
-        out[i] = 0
+        clear(out[i])
         for n in range(offsets[i], offsets[i + 1]):
             add_scaled(out[i], out.dtype.type(1), values[source[n]])
-
-
-@kernel
-def add_scaled(total, factor, values):
-    """total += factor * values."""
-    for d in range(len(total)):
-        total[d] += factor * values[d]

@@ -12,11 +12,11 @@ def forward(logits, indices=None, *, k=None):
     dims = OPS["gates.batchwise"].admit(logits, indices, k=k)
     probs = empty(logits.shape, logits.dtype)
     softmax_rows(read(logits), probs)
-    ids = _best_tokens(probs, k * dims.T // dims.E) if indices is None else np.array(indices, "int64", order="C")
+    ids = best_tokens(probs, k * dims.T // dims.E) if indices is None else np.array(indices, "int64", order="C")
     return masked_routing(probs, ids, logits.dtype)
 
 
-def _best_tokens(probs, m):
+def best_tokens(probs, m):
     """Column i holds i at its m best tokens, -1 elsewhere."""
     tokens, experts = probs.shape
     ids = np.full(probs.shape, -1, "int64")
