@@ -6,7 +6,7 @@ import numpy as np
 
 from moespec.program import Impl
 from moespec_numba._kernel import OPS, kernel, read, zeros
-from moespec_numba.gates._batchwise import best_tokens
+from moespec_numba.gates._best_tokens import best_tokens
 from moespec_numba.losses._scalar import rounded
 
 
