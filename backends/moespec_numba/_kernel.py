@@ -17,9 +17,13 @@ BLOCK = 64                                    # tokens that a thread takes at a 
 REORDER = {"reassoc", "contract", "nsz"}      # sums in vector lanes; NaN and infinities keep their meaning
 
 
-def kernel(function=None, *, parallel=False, fastmath=False, inline="never"):
-    """Compile when first called, keep on disk; a division by zero gives inf or NaN, as in NumPy, and does not block vector code."""
-    compile_ = numba.njit(cache=True, error_model="numpy", nogil=True, parallel=parallel, fastmath=fastmath, inline=inline)
+def kernel(function=None, *, parallel=False, fastmath=False, inline="never", entry=True):
+    """Compile when first called, keep on disk; a division by zero gives inf or NaN, as in NumPy, and does not block vector code.
+
+    Without `entry` only kernels can call it: what Python would need to do so takes longer to compile than a small function.
+    """
+    inner = {} if entry else {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+    compile_ = numba.njit(cache=True, error_model="numpy", nogil=True, parallel=parallel, fastmath=fastmath, inline=inline, **inner)
     return compile_ if function is None else compile_(function)
 
 

@@ -20,7 +20,7 @@ class Saved(NamedTuple):
 def forward(rows, weights, row):
     dims = OPS["dispatch.combine"].admit(rows, weights, row)
     saved, y = Saved(read(rows), read(weights), read(row, "int64")), empty((dims.T, dims.D), rows.dtype)
-    _combine(*saved, y)
+    combine_rows(*saved, y)
     return y, saved
 
 
@@ -32,7 +32,8 @@ def backward(saved, dy):
 
 
 @kernel(parallel=True)
-def _combine(rows, weights, row, y):
+def combine_rows(rows, weights, row, y):
+    """Every token adds up its rows, in ascending order of choice."""
     for t in prange(len(y)):
         clear(y[t])
         for j in range(row.shape[1]):

@@ -23,7 +23,7 @@ def _exp(x):
     return (lambda x: _exp32(x)) if x == types.float32 else (lambda x: math.exp(x))
 
 
-@kernel(fastmath=CONTRACT)
+@kernel(fastmath=CONTRACT, entry=False)
 def _exp32(x):
     """2^n e^r with |r| <= log(2)/2: Cody and Waite's reduction, Cephes' polynomial (2 units in the last place).
 
@@ -48,7 +48,7 @@ def _exp32(x):
     return y if x == x else x
 
 
-@kernel(fastmath=CONTRACT)
+@kernel(fastmath=CONTRACT, entry=False)
 def value(kind, x, y):
     """y = f(x)."""
     zero, one, half = x.dtype.type(0), x.dtype.type(1), x.dtype.type(0.5)
@@ -72,7 +72,7 @@ def value(kind, x, y):
             y[j] = x[j]
 
 
-@kernel(fastmath=CONTRACT)
+@kernel(fastmath=CONTRACT, entry=False)
 def value_and_slope(kind, x, y, slope):
     """y = f(x), slope = f'(x); at a kink the slope is 0."""
     zero, one, half = x.dtype.type(0), x.dtype.type(1), x.dtype.type(0.5)
@@ -102,13 +102,13 @@ def value_and_slope(kind, x, y, slope):
             y[j], slope[j] = x[j], one
 
 
-@kernel(fastmath=CONTRACT)
+@kernel(fastmath=CONTRACT, entry=False)
 def _tanh_of_gelu(x):
     """By exp, with absolute accuracy, which is what an activation needs."""
     z = type(x)(2 * 0.7978845608028654) * (x + type(x)(0.044715) * (x * x * x))
     return type(x)(1) - type(x)(2) / (type(x)(1) + exp(z))
 
 
-@kernel
+@kernel(entry=False)
 def _normal(x):
     return type(x)(0.5) * (type(x)(1) + math.erf(x * type(x)(0.7071067811865476)))

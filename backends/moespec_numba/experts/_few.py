@@ -5,7 +5,7 @@ from moespec_numba._kernel import REORDER, kernel
 FEW = 4                 # rows up to which these are faster than BLAS
 
 
-@kernel(fastmath=REORDER)
+@kernel(fastmath=REORDER, entry=False)
 def few_nn(x, w, out):
     """out = x w, four rows of w at a time."""
     n, depth, width = len(x), w.shape[0], w.shape[1]
@@ -22,7 +22,7 @@ def few_nn(x, w, out):
                 out[r, j] += a * w[d, j]
 
 
-@kernel(fastmath=REORDER)
+@kernel(fastmath=REORDER, entry=False)
 def few_nt_tn(y, w, x, add, out, dw):
     """out = y w^T (added to out where `add`), and dw = x^T y: one pass over w, one over dw."""
     width = w.shape[1]

@@ -18,8 +18,10 @@ class Gating(NamedTuple):
 
     kind: int
     plain: bool
-    post: bool              # the limit holds f(g), not g
-    limit: np.floating
+    general: bool           # cap(z) sigmoid(alpha z) in place of f
+    before: np.floating     # limit of the gate, before the activation
+    after: np.floating      # limit of the activation
+    beside: np.floating     # limit of the up projection
     alpha: np.floating
     offset: np.floating
     cap_gate: np.floating
@@ -27,30 +29,42 @@ class Gating(NamedTuple):
 
 
 def gating(dtype, activation="silu", limit=None, limit_at="pre", alpha=1.0, up_offset=0.0, cap_gate=None, cap_up=None):
-    plain = limit is None and alpha == 1 and not up_offset and cap_gate is None and cap_up is None
-    numbers = (np.inf if limit is None else limit, alpha, up_offset, cap_gate or 0, cap_up or 0)
-    return Gating(NUMBER[activation], plain, limit_at == "post", *map(np.dtype(dtype).type, numbers))
+    general = alpha != 1 or cap_gate is not None
+    plain = not general and limit is None and not up_offset and cap_up is None
+    none = limit is None
+    limits = (np.inf if none or limit_at != "pre" else limit, np.inf if none or limit_at != "post" else limit, np.inf if none else limit)
+    return Gating(NUMBER[activation], plain, general, *map(np.dtype(dtype).type, (*limits, alpha, up_offset, cap_gate or 0, cap_up or 0)))
 
 
-@kernel
+@kernel(entry=False)
 def gate(a, g, u, c, z, h):
     """h = c s(g) v(u); `z` is scratch."""
+    _limit_gate(a, g, z)
+    if a.general:
+        for j in range(len(z)):
+            h[j] = _capped(a, z[j])[0] * _sigmoid(a, z[j])
+    else:
+        value(a.kind, z, h)
     if a.plain:
-        value(a.kind, g, h)
         for j in range(len(g)):
             h[j] = c * (h[j] * u[j])
     else:
-        _curve(a, g, z, h, h, False)
         for j in range(len(g)):
-            h[j] = c * (h[j] * _up(a, u[j]))
+            h[j] = c * ((a.after if h[j] > a.after else h[j]) * _up(a, u[j]))
 
 
-@kernel(fastmath=REORDER)
+@kernel(fastmath=REORDER, entry=False)
 def ungate(a, g, u, c, z, s, slope, dh, du):
     """From dh, the cotangent of h / c: dh becomes dg, `du` is written; returns <dh, s v>.  `z`, `s` and `slope` are scratch."""
-    inner = g.dtype.type(0)
+    inner, one = g.dtype.type(0), g.dtype.type(1)
+    _limit_gate(a, g, z)
+    if a.general:
+        for j in range(len(z)):
+            (t, through), p = _capped(a, z[j]), _sigmoid(a, z[j])
+            s[j], slope[j] = t * p, p * (through + a.alpha * t * (one - p))
+    else:
+        value_and_slope(a.kind, z, s, slope)
     if a.plain:
-        value_and_slope(a.kind, g, s, slope)
         for j in range(len(g)):
             d = dh[j]
             inner += d * (s[j] * u[j])
@@ -58,60 +72,49 @@ def ungate(a, g, u, c, z, s, slope, dh, du):
             du[j] = d * s[j]
             dh[j] = d * u[j] * slope[j]
     else:
-        _curve(a, g, z, s, slope, True)
         for j in range(len(g)):
-            d, v = dh[j], _up(a, u[j])
-            inner += d * (s[j] * v)
+            d, v, held = dh[j], _up(a, u[j]), s[j] > a.after or g[j] > a.before
+            f = a.after if s[j] > a.after else s[j]
+            inner += d * (f * v)
             d *= c
-            du[j] = _through_up(a, u[j], d * s[j])
-            dh[j] = 0 if _held(a, g[j], z[j]) else d * v * slope[j]
+            du[j] = _through_up(a, u[j], d * f)
+            dh[j] = 0 if held else d * v * slope[j]
     return inner
 
 
-@kernel
-def _curve(a, g, z, s, slope, sloped):
-    """s(g), and f' at the limited g where `sloped`; z: what the limit is compared with (the limited g, or f(g))."""
+@kernel(entry=False)
+def _limit_gate(a, g, z):
+    """What f is applied to."""
     for j in range(len(g)):
-        z[j] = a.limit if not a.post and g[j] > a.limit else g[j]
-    if a.alpha == 1 and a.cap_gate == 0:
-        if sloped:
-            value_and_slope(a.kind, z, s, slope)
-        else:
-            value(a.kind, z, s)
-    else:
-        one = g.dtype.type(1)
-        for j in range(len(z)):
-            p, capped, through = one / (one + exp(-a.alpha * z[j])), z[j], one
-            if a.cap_gate != 0:
-                t = math.tanh(z[j] / a.cap_gate)
-                capped, through = a.cap_gate * t, one - t * t
-            s[j] = capped * p
-            if sloped:
-                slope[j] = p * (through + a.alpha * capped * (one - p))
-    if a.post:
-        for j in range(len(s)):
-            z[j] = s[j]
-            s[j] = a.limit if s[j] > a.limit else s[j]
+        z[j] = a.before if g[j] > a.before else g[j]
 
 
-@kernel(inline="always")
-def _held(a, g, z):
-    """Whether the limit stops the gradient of the gate."""
-    return (z if a.post else g) > a.limit
+@kernel(entry=False)
+def _capped(a, z):
+    """cap(z), and its derivative."""
+    if a.cap_gate == 0:
+        return z, type(z)(1)
+    t = math.tanh(z / a.cap_gate)
+    return a.cap_gate * t, type(z)(1) - t * t
 
 
-@kernel(inline="always")
+@kernel(entry=False)
+def _sigmoid(a, z):
+    return type(z)(1) / (type(z)(1) + exp(-a.alpha * z))
+
+
+@kernel(entry=False)
 def _up(a, u):
     v = _limited(a, u)
     return (v if a.cap_up == 0 else a.cap_up * math.tanh(v / a.cap_up)) + a.offset
 
 
-@kernel(inline="always")
+@kernel(entry=False)
 def _through_up(a, u, dv):
     t = math.tanh(_limited(a, u) / a.cap_up) if a.cap_up != 0 else dv * 0
-    return dv * 0 if abs(u) > a.limit else dv * (type(u)(1) - t * t)
+    return dv * 0 if abs(u) > a.beside else dv * (type(u)(1) - t * t)
 
 
-@kernel(inline="always")
+@kernel(entry=False)
 def _limited(a, u):
-    return a.limit if u > a.limit else (-a.limit if u < -a.limit else u)
+    return a.beside if u > a.beside else (-a.beside if u < -a.beside else u)

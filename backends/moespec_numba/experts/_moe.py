@@ -7,14 +7,15 @@ import numpy as np
 from moespec.program import Impl
 from moespec_numba._kernel import OPS, empty, read, zeros
 from moespec_numba._threads import one_blas_thread
+from moespec_numba.dispatch._combine import combine_rows
 from moespec_numba.dispatch._counting_sort import counting_sort
 from moespec_numba.experts import _moe_backward, _moe_forward
 from moespec_numba.experts._few import FEW
 from moespec_numba.experts._gated import gating
-from moespec_numba.experts._moe_backward import BLOCK_OF_ROWS, DOWN, GATE, UP, WHOLE, Back, Given
+from moespec_numba.experts._moe_backward import DOWN, GATE, ROWS, UP, WHOLE, Back, Given
 from moespec_numba.experts._moe_forward import Rows, Weights
 from moespec_numba.experts._products import TILE, gradient, row_blocks
-from moespec_numba.experts._queue import BLOCK, blocks, largest_first
+from moespec_numba.experts._queue import BLOCK, blocks, counter, largest_first
 from moespec_numba.experts._types import common, like
 
 
@@ -41,8 +42,8 @@ def forward(x, indices, weights, w_gate, w_up, w_down, b_gate=None, b_up=None, b
     size = _longest(tasks)
     with one_blas_thread() as threads:
         buffers = tuple(empty((threads, *shape), dtype) for shape in ((size, dims.D), (size, dims.F), (dims.F,)))
-        _moe_forward.run(tokens, w, gating(dtype, **attrs), tasks, zeros(1, "int64"), own, out, buffers)
-    _moe_forward.combine(out, shares, place, y)
+        _moe_forward.run(tokens, w, gating(dtype, **attrs), tasks, counter(), own, out, buffers)
+    combine_rows(read(out), shares, read(place), y)
     return like(x, y), Saved(inputs, own, place, offsets, attrs)
 
 
@@ -54,15 +55,19 @@ def backward(saved, dy):
     scale[place[place >= 0]] = shares[place >= 0]
     given = Given(tokens, read(dy, dtype), scale, offsets)
     dw = Weights(*(gradient(a, offsets) for a in w))
-    dx, dweights = empty((T, D), dtype), empty(place.shape, dtype)
     with one_blas_thread() as threads:
         tasks, tiles = _tasks(offsets, D, F, threads)
         kept = live if len(tiles) else 0
         back = Back(empty((live, D), dtype), empty(live, dtype), *(empty((kept, F), dtype) for _ in range(3)))
         size = min(BLOCK, _longest(tasks[:, 1:]))
         buffers = tuple(empty((threads, *shape), dtype) for shape in ((size, D), (3, size, F), (3, F)))
-        _moe_backward.run(given, own, w, gating(dtype, **attrs), tasks, tiles, zeros(2, "int64"), max(size, 1), back, dw, buffers)
-    _moe_backward.to_tokens(back, place, dx, dweights)
+        for phase in (tasks, tiles):
+            if len(phase):
+                _moe_backward.run(given, own, w, gating(dtype, **attrs), phase, counter(), size, back, dw, buffers)
+    dx, live_place = empty((T, D), dtype), place >= 0
+    combine_rows(read(back.dx), read(np.ones(place.shape, dtype)), read(place), dx)
+    dweights = zeros(place.shape, dtype)
+    dweights[live_place] = back.inner[place[live_place]]
     grads = dx, dweights, *dw
     return tuple(like(a, d) for a, d in zip(inputs, grads, strict=True))
 
@@ -85,7 +90,7 @@ def _tasks(offsets, D, F, threads):
     split, whole = np.flatnonzero(large), np.flatnonzero(~large & (sizes > 0))
     rows = blocks(offsets[split], offsets[split + 1], BLOCK)
     rows[:, 0] = split[rows[:, 0]]
-    first = np.column_stack([np.full(len(rows), BLOCK_OF_ROWS), rows])
+    first = np.column_stack([np.full(len(rows), ROWS), rows])
     rest = np.column_stack([np.full(len(whole), WHOLE), whole, offsets[whole], offsets[whole + 1]])
     tasks = np.concatenate([first, largest_first(rest, sizes[whole])])
     tiles = [(which, e, a, min(a + TILE, depth)) for e in split for which, depth in ((DOWN, F), (GATE, D), (UP, D))

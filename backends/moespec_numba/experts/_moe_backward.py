@@ -12,13 +12,13 @@ from numba import prange
 
 from moespec_numba._blas import gemm
 from moespec_numba._kernel import kernel
+from moespec_numba._vector import add_scaled, clear
 from moespec_numba.experts._gated import gate, ungate
 from moespec_numba.experts._moe_forward import gather
 from moespec_numba.experts._products import pull
 from moespec_numba.experts._queue import take
 
-WHOLE, BLOCK_OF_ROWS = range(2)         # kinds of tasks
-DOWN, GATE, UP = range(3)               # which gradient a tile belongs to
+WHOLE, ROWS, DOWN, GATE, UP = range(5)      # kinds of tasks: an expert, a block of its rows, a tile of one of its gradients
 
 
 class Given(NamedTuple):
@@ -41,47 +41,43 @@ class Back(NamedTuple):
 
 
 @kernel(parallel=True)
-def run(given, own, w, a, tasks, tiles, counters, step, back, dw, buffers):
-    """Every task, then every tile; `buffers`: rows, hidden rows h, dg and du, and scratch rows of every thread."""
+def run(given, own, w, a, tasks, counter, step, back, dw, buffers):
+    """Every task; `buffers`: rows, hidden rows h, dg and du, and scratch rows of every thread."""
     rows, hidden, scratch = buffers
     for thread in prange(len(rows)):
-        _work(given, own, w, a, tasks, counters[:1], step, back, dw, rows[thread], hidden[thread], scratch[thread])
-    if len(tiles):
-        for thread in prange(len(rows)):
-            _tiles(given, own, tiles, counters[1:], step, back, dw, rows[thread])
+        _work(given, own, w, a, tasks, counter, step, back, dw, rows[thread], hidden[thread], scratch[thread])
 
 
-@kernel(parallel=True)
-def to_tokens(back, place, dx, dweights):
-    """Every token adds up its rows, in ascending order of choice."""
-    for t in prange(len(dx)):
-        dx[t] = 0
-        for k in range(place.shape[1]):
-            dweights[t, k] = 0
-            if place[t, k] >= 0:
-                dweights[t, k] = back.inner[place[t, k]]
-                _add_scaled(dx[t], dx.dtype.type(1), back.dx[place[t, k]])
-
-
-@kernel
+@kernel(entry=False)
 def _work(given, own, w, a, tasks, counter, step, back, dw, rows, hidden, scratch):
     i = take(counter)
     while i < len(tasks):
         kind, e, first, last = tasks[i]
-        if kind == BLOCK_OF_ROWS:
-            h, dg, du = back.h[first:last], back.dg[first:last], back.du[first:last]
-            _activate(given, own, a, first, last, rows, h, scratch)
-            gemm(False, True, rows[:last - first], w.down[e], rows.dtype.type(0), dg)
-            _deactivate(given, own, w, a, e, first, last, rows, dg, du, back.inner, scratch)
-            gemm(False, True, dg, w.gate[e], rows.dtype.type(0), back.dx[first:last])
-            gemm(False, True, du, w.up[e], rows.dtype.type(1), back.dx[first:last])
-        else:
+        if kind == WHOLE:
             for start in range(first, last, step):
                 _whole(given, own, w, a, e, start, min(start + step, last), start > first, back, dw, rows, hidden, scratch)
+        elif kind == ROWS:
+            _rows(given, own, w, a, e, first, last, back, rows, scratch)
+        else:
+            for start in range(given.offsets[e], given.offsets[e + 1], step):
+                stop = min(start + step, given.offsets[e + 1])
+                _tile(given, own, kind, e, first, last, start, stop, start > given.offsets[e], back, dw, rows)
         i = take(counter)
 
 
-@kernel
+@kernel(entry=False)
+def _rows(given, own, w, a, e, first, last, back, rows, scratch):
+    """A block of rows of a split expert: everything but the gradients of its weights."""
+    zero, one = rows.dtype.type(0), rows.dtype.type(1)
+    h, dg, du = back.h[first:last], back.dg[first:last], back.du[first:last]
+    _activate(given, own, a, first, last, rows, h, scratch)
+    gemm(False, True, rows[:last - first], w.down[e], zero, dg)
+    _deactivate(given, own, w, a, e, first, last, rows, dg, du, back.inner, scratch)
+    gemm(False, True, dg, w.gate[e], zero, back.dx[first:last])
+    gemm(False, True, du, w.up[e], one, back.dx[first:last])
+
+
+@kernel(entry=False)
 def _whole(given, own, w, a, e, first, last, more, back, dw, rows, hidden, scratch):
     """A block of rows of one expert, from the cotangents of their tokens to all gradients."""
     n = last - first
@@ -97,7 +93,7 @@ def _whole(given, own, w, a, e, first, last, more, back, dw, rows, hidden, scrat
     _sum(du, more, dw.b_up, e)
 
 
-@kernel
+@kernel(entry=False)
 def _activate(given, own, a, first, last, rows, h, scratch):
     """The cotangents of the rows' tokens, and the hidden rows times their weights."""
     gather(given.dy, own.token[first:last], 0, rows.shape[1], rows)
@@ -105,7 +101,7 @@ def _activate(given, own, a, first, last, rows, h, scratch):
         gate(a, own.g[n], own.u[n], given.scale[n], scratch[0], h[n - first])
 
 
-@kernel
+@kernel(entry=False)
 def _deactivate(given, own, w, a, e, first, last, rows, dg, du, inner, scratch):
     """dg comes as the cotangent of h without the weight, which receives its own gradient."""
     for n in range(first, last):
@@ -116,50 +112,37 @@ def _deactivate(given, own, w, a, e, first, last, rows, dg, du, inner, scratch):
                 inner[n] += w.b_down[e, d] * rows[i, d]
 
 
-@kernel
-def _tiles(given, own, tiles, counter, step, back, dw, rows):
-    """Rows start .. stop-1 of one gradient of a split expert; its first tile has the bias as well."""
-    i = take(counter)
-    while i < len(tiles):
-        which, e, start, stop = tiles[i]
-        for first in range(given.offsets[e], given.offsets[e + 1], step):
-            last = min(first + step, given.offsets[e + 1])
-            more, token = first > given.offsets[e], own.token[first:last]
-            beta = rows.dtype.type(1) if more else rows.dtype.type(0)
-            if which == DOWN:
-                gather(given.dy, token, 0, rows.shape[1], rows)
-                gemm(True, False, back.h[first:last, start:stop], rows[:last - first], beta, dw.down[e, start:stop])
-                if start == 0:
-                    _sum_scaled(rows[:last - first], given.scale[first:last], more, dw.b_down, e)
-            else:
-                d, into, bias = (back.dg, dw.gate, dw.b_gate) if which == GATE else (back.du, dw.up, dw.b_up)
-                gather(given.x, token, start, stop, rows)
-                gemm(True, False, rows[:last - first, :stop - start], d[first:last], beta, into[e, start:stop])
-                if start == 0:
-                    _sum(d[first:last], more, bias, e)
-        i = take(counter)
+@kernel(entry=False)
+def _tile(given, own, kind, e, start, stop, first, last, more, back, dw, rows):
+    """What a block of rows adds to rows start .. stop-1 of one gradient of a split expert; the first tile has the bias as well."""
+    n, token, beta = last - first, own.token[first:last], rows.dtype.type(1 if more else 0)
+    if kind == DOWN:
+        gather(given.dy, token, 0, rows.shape[1], rows)
+        gemm(True, False, back.h[first:last, start:stop], rows[:n], beta, dw.down[e, start:stop])
+        if start == 0:
+            _sum_scaled(rows[:n], given.scale[first:last], more, dw.b_down, e)
+    else:
+        d, into, bias = (back.dg, dw.gate, dw.b_gate) if kind == GATE else (back.du, dw.up, dw.b_up)
+        gather(given.x, token, start, stop, rows)
+        gemm(True, False, rows[:n, :stop - start], d[first:last], beta, into[e, start:stop])
+        if start == 0:
+            _sum(d[first:last], more, bias, e)
 
 
-@kernel
+@kernel(entry=False)
 def _sum(d, more, bias, e):
     """Add the rows up, in the gradient of a bias if there is one."""
     if len(bias):
         if not more:
-            bias[e] = 0
+            clear(bias[e])
         for n in range(len(d)):
-            _add_scaled(bias[e], d.dtype.type(1), d[n])
+            add_scaled(bias[e], d.dtype.type(1), d[n])
 
 
-@kernel
+@kernel(entry=False)
 def _sum_scaled(d, scale, more, bias, e):
     if len(bias):
         if not more:
-            bias[e] = 0
+            clear(bias[e])
         for n in range(len(d)):
-            _add_scaled(bias[e], scale[n], d[n])
-
-
-@kernel
-def _add_scaled(y, c, row):
-    for d in range(len(y)):
-        y[d] += c * row[d]
+            add_scaled(bias[e], scale[n], d[n])

@@ -38,17 +38,7 @@ def run(x, w, a, tasks, counter, own, out, buffers):
         _work(x, w, a, tasks, counter, own, out, rows[thread], hidden[thread], scratch[thread])
 
 
-@kernel(parallel=True)
-def combine(out, weights, place, y):
-    """Every token adds up its rows, in ascending order of choice."""
-    for t in prange(len(y)):
-        y[t] = 0
-        for k in range(place.shape[1]):
-            if place[t, k] >= 0:
-                _add_scaled(y[t], weights[t, k], out[place[t, k]])
-
-
-@kernel
+@kernel(entry=False)
 def _work(x, w, a, tasks, counter, own, out, rows, hidden, scratch):
     one = x.dtype.type(1)
     i = take(counter)
@@ -66,7 +56,7 @@ def _work(x, w, a, tasks, counter, own, out, rows, hidden, scratch):
         i = take(counter)
 
 
-@kernel
+@kernel(entry=False)
 def gather(x, token, start, stop, rows):
     """The columns start .. stop-1 of the tokens."""
     for n in range(len(token)):
@@ -75,15 +65,9 @@ def gather(x, token, start, stop, rows):
             rows[n, d - start] = x[t, d]
 
 
-@kernel
+@kernel(entry=False)
 def _add(bias, e, out):
     if len(bias):
         for n in range(len(out)):
             for j in range(out.shape[1]):
                 out[n, j] += bias[e, j]
-
-
-@kernel
-def _add_scaled(y, c, row):
-    for d in range(len(y)):
-        y[d] += c * row[d]

@@ -13,7 +13,7 @@ TILE = 256                              # rows of a weight gradient that are one
 ROWS, GRADIENT, BOTH = range(3)         # what a task of backward computes
 
 
-@kernel
+@kernel(entry=False)
 def push(x, w, out):
     """out = x w."""
     if len(x) <= FEW:
@@ -22,7 +22,7 @@ def push(x, w, out):
         gemm(False, False, x, w, out.dtype.type(0), out)
 
 
-@kernel
+@kernel(entry=False)
 def pull(y, w, x, add, out, more, dw):
     """out = y w^T and dw = x^T y, each added to what is there where `add` or `more`."""
     zero, one = out.dtype.type(0), out.dtype.type(1)
@@ -86,7 +86,7 @@ def _push(rows, w, tasks, counter, out, threads):
         _push_tasks(rows, w, tasks, counter, out)
 
 
-@kernel
+@kernel(entry=False)
 def _push_tasks(rows, w, tasks, counter, out):
     i = take(counter)
     while i < len(tasks):
@@ -101,7 +101,7 @@ def _pull(dout, w, rows, offsets, tasks, counter, add, drows, dw, threads):
         _pull_tasks(dout, w, rows, offsets, tasks, counter, add, drows, dw)
 
 
-@kernel
+@kernel(entry=False)
 def _pull_tasks(dout, w, rows, offsets, tasks, counter, add, drows, dw):
     zero, one = w.dtype.type(0), w.dtype.type(1)
     i = take(counter)
