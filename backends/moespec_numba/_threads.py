@@ -3,6 +3,7 @@
 from contextlib import contextmanager
 from functools import cache
 from threading import Lock
+from typing import Any
 
 import numba
 from threadpoolctl import ThreadpoolController
@@ -20,7 +21,7 @@ class _Users:
 
     lock = Lock()
     inside = 0
-    limit = None
+    limit: Any = None
 
 
 @contextmanager
