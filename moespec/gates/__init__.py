@@ -1,11 +1,15 @@
 """Gates: from tokens to a routing.
 
-linear, noisy_logits, jitter, cast_like    what precedes and follows the selection
-softmax                   the dense gate of 1991
-topk                      selection, in the normative order
-gather, selected_softmax, renormalize, accept    the small steps of a router
+rms_norm, mix_in, linear  from tokens to logits
+softcap, rescale, noisy_logits, add_noise, jitter, cast_like    what else is done to tokens, logits and weights
+softmax                   the dense gate of 1991; a score like sigmoid and sqrt_softplus
+topk, select              selection, in the normative order; by biased scores, within the best groups
+lookup, product_keys      selection from a table, and from n^2 experts
+gather, selected_softmax, selected_sigmoid, selected_sqrt_softplus    scores of the chosen
+renormalize, joint_weights, scale_weights, scale_experts, limit_ids, accept    from scores to weights
 route                     the general router, composed of them
 topk_softmax, softmax_topk, noisy_topk, switch, gshard    the papers' gates, by hand
+sparsemixer               one expert after the other
 batchwise, threshold      strictly balanced gating
 hierarchical              two levels
 expert_choice             experts choose tokens; with one expert: mixture-of-depths
