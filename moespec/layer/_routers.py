@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from moespec.layer._check import above, at_least, one_of
 from moespec.layer._router import DTYPES, Net, Router
 
+PLAIN = Net()
+
 
 @dataclass(frozen=True)
 class Hierarchical:
@@ -52,7 +54,7 @@ class ExpertChoice:
     factor: float = 2.0
     score: str = "softmax"
     scope: str = "row"
-    net: Net = Net()
+    net: Net = PLAIN
     dtype: str = "float32"
     init: str = "normal"
 

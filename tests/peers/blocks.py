@@ -1,72 +1,44 @@
-"""Blocks of transformers with random weights, every float computation of theirs in float64."""
+"""Live blocks of the installed transformers: every family's layer in a small size, its float32 casts promoted to float64.
 
-from contextlib import contextmanager
-from unittest import mock
+A block is built from a stub configuration that answers the attributes which the block reads, and remembers them: what
+`moespec.interop.hf.load` is given is exactly that.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+from types import SimpleNamespace
 
 import numpy as np
-import torch
+
+D, F, SHARED, E, K = 32, 24, 20, 8, 2
+BATCH, TIME, VOCAB = 2, 12, 11
+ANSWERS = {
+    "_experts_implementation": "eager", "vocab_size": VOCAB, "initializer_range": 0.02, "hidden_act": "silu", "hidden_activation": "gelu_pytorch_tanh",
+    "activation_function": "silu", "mlp_hidden_act": "relu2", "mlp_bias": False, "use_bias": False, "rms_norm_eps": 1e-6, "post_norm_eps": 1e-8,
+    **dict.fromkeys(("hidden_size", "d_model"), D),
+    **dict.fromkeys(("intermediate_size", "moe_intermediate_size", "expert_ffn_hidden_size", "ffn_hidden_size"), F),
+    **dict.fromkeys(("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts"), E),
+    **dict.fromkeys(("num_experts_per_tok", "moe_topk", "top_k_experts", "moe_top_k"), K),
+    **dict.fromkeys(("n_shared_experts", "num_shared_experts", "moe_num_shared_experts"), 1),
+    **dict.fromkeys(("shared_expert_intermediate_size", "moe_shared_expert_intermediate_size", "shared_experts_intermediate_size", "share_expert_dim",
+                     "shared_intermediate_size"), SHARED),
+    "n_group": 2, "topk_group": 1, "routed_scaling_factor": 1.5, "route_scale": 1.5, "router_scaling_factor": 1.5, "moe_router_scaling_factor": 1.5,
+    "moe_routed_scaling_factor": 1.5, "norm_topk_prob": True, "router_jitter_noise": 0.0, "input_jitter_noise": 0.0,
+}
 
 
-@contextmanager
-def all_float64():
-    """Undo the casts to float32 that a block makes on its way."""
-    with mock.patch.object(torch.Tensor, "float", lambda self: self):
-        yield
+class Config:
+    """Answers what a block reads, and remembers it."""
 
+    def __init__(self, **over):
+        self.__dict__.update(values={**ANSWERS, **over}, read={})
 
-def randomised(block, seed):
-    """The block in float64, its parameters drawn anew."""
-    block = block.double()
-    generator = torch.Generator().manual_seed(seed)
-    for p in block.parameters():
-        p.data.normal_(0, 0.5, generator=generator)
-    return block
-
-
-def mixtral(d, f, e, k, seed=0, jitter=0.0):
-    from transformers import MixtralConfig
-    from transformers.models.mixtral.modeling_mixtral import MixtralSparseMoeBlock
-    config = MixtralConfig(hidden_size=d, intermediate_size=f, num_local_experts=e, num_experts_per_tok=k,
-                           router_jitter_noise=jitter)
-    config._experts_implementation = "eager"
-    return randomised(MixtralSparseMoeBlock(config), seed).eval()
-
-
-def switch(d, f, e, capacity, seed=0, jitter=0.0):
-    from transformers import SwitchTransformersConfig
-    from transformers.models.switch_transformers.modeling_switch_transformers import SwitchTransformersSparseMLP
-    config = SwitchTransformersConfig(d_model=d, hidden_size=d, d_ff=f, num_experts=e, expert_capacity=capacity,
-                                      router_jitter_noise=jitter, dropout_rate=0.0)
-    block = randomised(SwitchTransformersSparseMLP(config), seed).eval()
-    block.router.dtype = torch.float64                    # the config admits no wider one than float32
-    return block
-
-
-def run(block, x, dy, loss=None):
-    """(y, dx, {name: gradient}) as NumPy arrays; `loss`, a function of what the router returns, is backpropagated beside dy."""
-    given, seen = torch.from_numpy(x.copy()).requires_grad_(), []
-    router = block.gate if hasattr(block, "gate") else block.router
-    hook = router.register_forward_hook(lambda module, inputs, outputs: seen.append(outputs))
-    with all_float64():
-        y = block(given * 1.0)
-        ((y * torch.from_numpy(dy.copy())).sum() + (loss(*seen[0]) if loss else 0.0)).backward()
-    hook.remove()
-    grads = {name: (torch.zeros_like(p) if p.grad is None else p.grad).numpy() for name, p in block.named_parameters()}
-    return y.detach().numpy(), given.grad.numpy(), grads
-
-
-@contextmanager
-def drawn(noise):
-    """Their draw from a uniform distribution gives `noise`."""
-    with mock.patch.object(torch.Tensor, "uniform_", lambda self, low, high: self.copy_(torch.from_numpy(noise))):
-        yield
-
-
-def arrays(block):
-    return {name: p.detach().numpy() for name, p in block.named_parameters()}
-
-
-def relative(got, want):
-    """max |got - want| over max |want|."""
-    assert got.shape == want.shape
-    return np.abs(got - want).max() / max(np.abs(want).max(), 1e-300)
+    def __getattr__(self, name):
+        if name.startswith("__") or name not in self.values:
+            raise AttributeError(name)
+        value = self.values[name]
+        if not name.startswith("_"):
+            self.read[name] = value.read if isinstance(value, Config) else value
+        return value
