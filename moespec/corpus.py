@@ -18,6 +18,9 @@ import numpy as np
 
 from moespec.op import Case
 
+# Warps, blocks and powers of two end here: one thread an expert at 256, a block scan at 1024.
+EXPERTS = (2, 3, 31, 64, 71, 128, 129, 160, 255, 256, 257, 384, 512, 896, 1025)
+TOKENS = (15, 16, 17, 127, 128, 129)
 NO_DIFFERENCES = frozenset({"nan", "inf", "large", "kink", "steep"})
 
 
@@ -62,8 +65,12 @@ def logits(rng, experts=8):
     yield case("one_expert", normal(rng, 4, 1))
     yield case("seven_experts", normal(rng, 9, 7))
     yield case("many_experts", normal(rng, 2, 65))
-    yield case("experts_257", normal(rng, 1, 257))                    # one thread an expert ends at 256, a block scan at 1024
-    yield case("experts_1025", normal(rng, 1, 1025))
+    for n in EXPERTS:
+        yield case(f"experts_{n}", normal(rng, 1, n))
+    for n in TOKENS:
+        yield case(f"tokens_{n}", normal(rng, n, 4))
+    yield case("saturated", 20 + 20 * rng.random((4, E)), "large", "steep")                  # a sigmoid is 1 in float32: ties
+    yield case("underflow", np.array([[0.0, -90.0, -95.0, -104.0] * E])[:, :E], "steep")     # weights below the range of float16 or float32
     yield case("nan", _with(normal(rng, 4, E), ((1, 2 % E), np.nan), ((3, 0), np.nan), ((3, E - 1), np.nan)), "nan")
     yield case("all_nan", _with(normal(rng, 2, E), ((0, slice(None)), np.nan)), "nan")
     yield case("minus_inf", _with(normal(rng, 4, E), ((0, 0), -np.inf), ((2, slice(1, None)), -np.inf)), "inf")
@@ -94,6 +101,9 @@ def routings(rng, experts=8, tokens=12, k=2):
     yield case("no_tokens", np.zeros((0, K)), "empty")
     yield case("one_token", distinct[:1])
     yield case("all_experts", np.tile(np.arange(E), (3, 1)))
+    yield case("zipf", np.minimum(rng.zipf(1.5, (40, K)) - 1, E - 1))
+    for n in TOKENS:
+        yield case(f"tokens_{n}", rng.integers(-1, E, (n, K)))
 
 
 def finite(run):

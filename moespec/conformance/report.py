@@ -57,6 +57,10 @@ class Report:
                 self.results.append(Result("known.failures", "stale", "-", pattern, "fail", f"no failure matches {pattern!r}: remove it", self.seed))
         return self
 
+    def join(self, others):
+        """This report with the results of `others` of the same backend behind its own."""
+        return replace(self, results=[r for report in (self, *others) for r in report.results])
+
     @property
     def ok(self):
         return self.executed > 0 and not self.failures

@@ -57,8 +57,7 @@ def accept(indices, weights, uniform, kept=None, *, rule="gshard", threshold=0.2
     ----------
     Lepikhin et al. 2020, algorithm 1; Mesh TensorFlow, moe.py (threshold).
     """
-    OP.bind(indices, weights, uniform, kept)
-    require_rule("accept", rule, threshold, weights.shape)
+    OP.admit(indices, weights, uniform, kept, rule=rule, threshold=threshold)
     wide = widen(weights)
     second = taken(wide[:, 1], widen(uniform), rule, threshold, None if kept is None else kept[:, 1] >= 0)
     passed = np.stack([indices[:, 0] >= 0, second & (indices[:, 1] >= 0)], 1)
@@ -72,6 +71,10 @@ def accept_backward(saved, dweights):
     .. math:: \bar w^\mathrm{in}_{tj} = [\mathrm{kept}_{tj} \ge 0] \, \bar w_{tj}
     """
     return np.where(saved.passed, widen(dweights), 0.0).astype(saved.dtype)
+
+
+def _check(dims, indices, weights, uniform, kept, *, rule="gshard", threshold=0.2):
+    require_rule("accept", rule, threshold, weights.shape)
 
 
 def require_rule(name, rule, threshold, shape):
@@ -138,6 +141,7 @@ OP = Op(
     cases=cases,
     invalid=INVALID,
     requirements=REQUIREMENTS,
+    check=_check,
     flops=lambda T, **_: (3 * T, 2 * T),
     refs=("Lepikhin et al. 2020, algorithm 1", "Mesh TensorFlow, moe.py"),
 )

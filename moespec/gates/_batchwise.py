@@ -38,12 +38,7 @@ def batchwise(logits, indices=None, *, k=None):
     ----------
     Shazeer et al. 2017, eqs 15, 16, 18.
     """
-    dims = OP.bind(logits, indices)
-    if k is None and indices is None:
-        raise ValueError(f"batchwise: give k or indices, got neither (logits has shape {tuple(logits.shape)})")
-    if k is not None and not 1 <= k <= dims.E:
-        raise ValueError(f"batchwise: k={k} must be in 1 .. {dims.E} (logits has shape {tuple(logits.shape)})")
-    require_columns("batchwise", indices)
+    dims = OP.admit(logits, indices, k=k)
     probs = numerics.softmax(numerics.widen(logits))
     if indices is not None:
         mask = indices >= 0
@@ -60,6 +55,14 @@ def batchwise_backward(saved, dweights):
     .. math:: \overline{G^s}_{ti} = \frac{M_{ti}}{\sum_j G^s_{tj} M_{tj}} \Big( \bar w_{ti} - \sum_j w_{tj} \bar w_{tj} \Big)
     """
     return masked_routing_backward(saved, dweights)
+
+
+def _check(dims, logits, indices, *, k=None):
+    if k is None and indices is None:
+        raise ValueError(f"batchwise: give k or indices, got neither (logits has shape {tuple(logits.shape)})")
+    if k is not None and not 1 <= k <= dims.E:
+        raise ValueError(f"batchwise: k={k} must be in 1 .. {dims.E} (logits has shape {tuple(logits.shape)})")
+    require_columns("batchwise", indices)
 
 
 def require_columns(name, indices):
@@ -123,6 +126,7 @@ OP = Op(
     cases=cases,
     invalid=INVALID,
     requirements=REQUIREMENTS,
+    check=_check,
     flops=lambda T, E, **_: (8 * T * E, 8 * T * E),
     refs=("Shazeer et al. 2017, eqs 15, 16, 18",),
 )

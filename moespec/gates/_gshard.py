@@ -59,10 +59,7 @@ def gshard(logits, uniform, indices=None, *, rule="gshard", threshold=0.2):
     ----------
     Lepikhin et al. 2020, algorithm 1; Mesh TensorFlow, moe.py (threshold 0.2).
     """
-    dims = OP.bind(logits, uniform, indices)
-    require_rule("gshard", rule, threshold, logits.shape)
-    if dims.E < 2:
-        raise ValueError(f"gshard: k=2 exceeds the {dims.E} experts (logits has shape {tuple(logits.shape)})")
+    OP.admit(logits, uniform, indices, rule=rule, threshold=threshold)
     probs = numerics.softmax(widen(logits))
     pair = _candidates(probs, indices)
     chosen = indexing.take(probs, pair)
@@ -93,6 +90,12 @@ def gshard_backward(saved, dweights):
     d = np.where(saved.kept, widen(dweights), 0.0)
     dchosen = (d - (d * saved.shares).sum(1, keepdims=True)) / saved.total
     return through_softmax(saved.probs, indexing.untake(dchosen, saved.pair, saved.probs.shape[1])).astype(saved.dtype)
+
+
+def _check(dims, logits, uniform, indices, *, rule="gshard", threshold=0.2):
+    require_rule("gshard", rule, threshold, logits.shape)
+    if dims.E < 2:
+        raise ValueError(f"gshard: k=2 exceeds the {dims.E} experts (logits has shape {tuple(logits.shape)})")
 
 
 # ---- what is checked -------------------------------------------------------------------------------------------------
@@ -146,6 +149,7 @@ OP = Op(
     cases=cases,
     invalid=INVALID,
     requirements=REQUIREMENTS,
+    check=_check,
     flops=lambda T, E, **_: (6 * T * E + 8 * T, 4 * T * E + 8 * T),
     refs=("Lepikhin et al. 2020, algorithm 1", "Mesh TensorFlow, moe.py"),
 )

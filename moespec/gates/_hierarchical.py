@@ -53,8 +53,8 @@ def hierarchical(group_indices, group_weights, logits, indices=None, *, k, group
     ----------
     Shazeer et al. 2017, eq. 12.
     """
-    dims = OP.bind(group_indices, group_weights, logits, indices)
-    size = _require(dims, group_indices, indices, k, groups, logits.shape)
+    dims = OP.admit(group_indices, group_weights, logits, indices, k=k, groups=groups)
+    size = dims.E // groups
     l, gw = widen(logits), widen(group_weights)
     found, shares, weights = [], [], []
     for a in range(dims.A):
@@ -90,13 +90,12 @@ def hierarchical_backward(saved, dweights):
     return np.stack(dgroups, 1).astype(saved.group_weights.dtype), dlogits.astype(saved.dtype)
 
 
-def _require(dims, group_indices, indices, k, groups, shape):
-    """The size of a group; refuses what does not fit."""
+def _check(dims, group_indices, group_weights, logits, indices, *, k, groups):
     if groups < 1 or dims.E % groups:
-        raise ValueError(f"hierarchical: groups={groups} must divide the {dims.E} experts (logits has shape {tuple(shape)})")
+        raise ValueError(f"hierarchical: groups={groups} must divide the {dims.E} experts (logits has shape {tuple(logits.shape)})")
     size = dims.E // groups
     if not 1 <= k <= size:
-        raise ValueError(f"hierarchical: k={k} must be in 1 .. {size}, the experts of a group (logits has shape {tuple(shape)})")
+        raise ValueError(f"hierarchical: k={k} must be in 1 .. {size}, the experts of a group (logits has shape {tuple(logits.shape)})")
     if group_indices.size and not -1 <= group_indices.min() <= group_indices.max() < groups:
         raise ValueError(f"hierarchical: group_indices holds {group_indices.min()} .. {group_indices.max()}, outside -1 .. {groups - 1}")
     if indices is not None:
@@ -104,7 +103,6 @@ def _require(dims, group_indices, indices, k, groups, shape):
             raise ValueError(f"hierarchical: indices has shape {indices.shape}, wanted {dims.A * k} columns")
         if ((indices >= 0) & (indices // size != np.repeat(group_indices, k, axis=1))).any():
             raise ValueError("hierarchical: a given expert lies outside its chosen group")
-    return size
 
 
 # ---- what is checked -------------------------------------------------------------------------------------------------
@@ -164,6 +162,7 @@ OP = Op(
     cases=cases,
     invalid=INVALID,
     requirements=REQUIREMENTS,
+    check=_check,
     flops=lambda T, A, E, **_: (6 * T * A * E, 6 * T * A * E),
     refs=("Shazeer et al. 2017, eq. 12",),
 )

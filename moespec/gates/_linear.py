@@ -46,8 +46,8 @@ def linear(x, w, b=None, *, dtype="float32"):
     ----------
     Shazeer et al. 2017, section 2.1; Fedus et al. 2021, section 2.4.
     """
-    OP.bind(x, w, b)
-    out = router_dtype("linear", x.dtype, dtype)
+    OP.admit(x, w, b, dtype=dtype)
+    out = wider(x.dtype, dtype)
     logits = widen(x.astype(out)) @ widen(w.astype(wider(w.dtype, out)))
     if b is not None:
         logits = logits + widen(b)
@@ -64,11 +64,14 @@ def linear_backward(saved, dlogits):
     return (d @ w.T).astype(saved.x.dtype), (x.T @ d).astype(saved.w.dtype), db
 
 
-def router_dtype(name, given, dtype):
-    """The wider of the input's dtype and the router's."""
+def _check(dims, x, w, b, *, dtype="float32"):
+    require_dtype("linear", dtype)
+
+
+def require_dtype(name, dtype):
+    """Refuse a router dtype that is not one of the four."""
     if dtype not in ("float64", "float32", "float16", "bfloat16"):
         raise ValueError(f"{name}: dtype={dtype!r} is not one of float64, float32, float16, bfloat16")
-    return wider(given, dtype)
 
 
 # ---- what is checked -------------------------------------------------------------------------------------------------
@@ -124,6 +127,7 @@ OP = Op(
     cases=cases,
     invalid=INVALID,
     requirements=REQUIREMENTS,
+    check=_check,
     flops=lambda T, D, E, **_: (2 * T * D * E, 4 * T * D * E),
     refs=("Shazeer et al. 2017, section 2.1", "Fedus et al. 2021, section 2.4"),
 )

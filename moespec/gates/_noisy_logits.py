@@ -56,9 +56,7 @@ def noisy_logits(clean, raw, noise, *, floor=0.01):
     ----------
     Shazeer et al. 2017, eq. 4.
     """
-    OP.bind(clean, raw, noise)
-    if not floor >= 0:
-        raise ValueError(f"noisy_logits: floor={floor} must be at least 0 (clean has shape {tuple(clean.shape)})")
+    OP.admit(clean, raw, noise, floor=floor)
     sigma = softplus(widen(raw)) + floor
     logits = widen(clean) + widen(noise) * sigma
     return NoisyLogits(logits.astype(clean.dtype), sigma.astype(clean.dtype)), Saved(raw, noise, (clean.dtype, raw.dtype))
@@ -73,6 +71,11 @@ def noisy_logits_backward(saved, dlogits, dsigma):
     scale = widen(saved.noise) * dclean
     scale = scale if dsigma is None else widen(dsigma) + scale
     return dclean.astype(saved.dtypes[0]), (scale * expit(widen(saved.raw))).astype(saved.dtypes[1])
+
+
+def _check(dims, clean, raw, noise, *, floor=0.01):
+    if not floor >= 0:
+        raise ValueError(f"noisy_logits: floor={floor} must be at least 0 (clean has shape {tuple(clean.shape)})")
 
 
 # ---- what is checked -------------------------------------------------------------------------------------------------
@@ -114,6 +117,7 @@ OP = Op(
     cases=cases,
     invalid=INVALID,
     requirements=REQUIREMENTS,
+    check=_check,
     flops=lambda T, E, **_: (7 * T * E, 6 * T * E),
     refs=("Shazeer et al. 2017, eq. 4",),
 )

@@ -5,11 +5,11 @@ from typing import NamedTuple
 import numpy as np
 
 from moespec import corpus, indexing, numerics
-from moespec.gates._linear import router_dtype
+from moespec.gates._linear import require_dtype
 from moespec.gates._softmax import sums_to_one, through_softmax
 from moespec.gates._topk import require_k
 from moespec.numerics import expit, softplus, widen
-from moespec.op import Arg, Case, Op, Req
+from moespec.op import Arg, Case, Op, Req, wider
 
 
 class NoisyTopK(NamedTuple):
@@ -67,11 +67,8 @@ def noisy_topk(x, w_gate, w_noise, noise, indices=None, *, k=None, floor=0.01, d
     ----------
     Shazeer et al. 2017, eqs 3-5.
     """
-    dims = OP.bind(x, w_gate, w_noise, noise, indices)
-    require_k("noisy_topk", k, dims.E, noise.shape, indices, of="noise")
-    if not floor >= 0:
-        raise ValueError(f"noisy_topk: floor={floor} must be at least 0 (x has shape {tuple(x.shape)})")
-    out = router_dtype("noisy_topk", x.dtype, dtype)
+    OP.admit(x, w_gate, w_noise, noise, indices, k=k, floor=floor, dtype=dtype)
+    out = wider(x.dtype, dtype)
     clean, raw = widen(x) @ widen(w_gate), widen(x) @ widen(w_noise)
     sigma = softplus(raw) + floor
     logits = clean + widen(noise) * sigma
@@ -96,6 +93,13 @@ def noisy_topk_backward(saved, dclean, dsigma, dlogits, dweights):
     dc, draw = dc + dh, (ds + noise * dh) * expit(saved.raw)
     grads = dc @ w_gate.T + draw @ w_noise.T, x.T @ dc, x.T @ draw
     return tuple(g.astype(a.dtype) for g, a in zip(grads, saved.inputs, strict=False))
+
+
+def _check(dims, x, w_gate, w_noise, noise, indices, *, k=None, floor=0.01, dtype="float32"):
+    require_k("noisy_topk", k, dims.E, noise.shape, indices, of="noise")
+    if not floor >= 0:
+        raise ValueError(f"noisy_topk: floor={floor} must be at least 0 (x has shape {tuple(x.shape)})")
+    require_dtype("noisy_topk", dtype)
 
 
 # ---- what is checked -------------------------------------------------------------------------------------------------
@@ -147,6 +151,7 @@ OP = Op(
     cases=cases,
     invalid=INVALID,
     requirements=REQUIREMENTS,
+    check=_check,
     flops=lambda T, D, E, K, **_: (4 * T * D * E + 7 * T * E, 8 * T * D * E + 6 * T * E),
     refs=("Shazeer et al. 2017, eqs 3-5",),
 )

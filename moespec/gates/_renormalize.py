@@ -54,8 +54,7 @@ def renormalize(chosen, indices, *, norm="none", eps=0.0, scale=1.0):
     ----------
     Lepikhin et al. 2020, algorithm 1 (sum); DeepSeek-V3, eq. 13, with its route scale.
     """
-    OP.bind(chosen, indices)
-    require_norm("renormalize", norm, eps, chosen.shape)
+    OP.admit(chosen, indices, norm=norm, eps=eps)
     live = indices >= 0
     weights, total, passes = weigh(np.where(live, widen(chosen), 0.0), live, norm, eps, scale)
     saved = Saved(np.where(live, widen(chosen), 0.0), total, passes, live, (norm, scale), chosen.dtype)
@@ -70,6 +69,10 @@ def renormalize_backward(saved, dweights):
     """
     d = unweigh(saved.chosen, saved.total, saved.passes, widen(dweights), *saved.attrs)
     return np.where(saved.live, d, 0.0).astype(saved.dtype)
+
+
+def _check(dims, chosen, indices, *, norm="none", eps=0.0, scale=1.0):
+    require_norm("renormalize", norm, eps, chosen.shape)
 
 
 def require_norm(name, norm, eps, shape):
@@ -172,6 +175,7 @@ OP = Op(
     cases=cases,
     invalid=INVALID,
     requirements=REQUIREMENTS,
+    check=_check,
     flops=lambda T, K, **_: (3 * T * K, 5 * T * K),
     refs=("Lepikhin et al. 2020, algorithm 1", "DeepSeek-V3 2024, eq. 13"),
 )

@@ -3,6 +3,8 @@
 import numpy as np
 
 from moespec import corpus, program
+from moespec.gates._renormalize import require_norm
+from moespec.gates._topk import require_k
 from moespec.indexing import take
 from moespec.op import Arg, Case, Op, Req, Step
 
@@ -67,6 +69,13 @@ def route_steps(dims, *, k=None, score="softmax", over="all", norm="none", eps=0
     raise ValueError(f"route: over={over!r} is not one of 'all', 'selected'")
 
 
+def _check(dims, logits, indices, *, k=None, norm="none", eps=0.0, **attrs):
+    """What the steps refuse, in their words."""
+    route_steps(vars(dims), **attrs)
+    require_k("topk", k, dims.E, logits.shape, indices, of="scores")
+    require_norm("renormalize", norm, eps, (dims.T, k if indices is None else indices.shape[1]))
+
+
 # ---- what is checked -------------------------------------------------------------------------------------------------
 
 def cases(rng):
@@ -114,6 +123,7 @@ OP = Op(
     cases=cases,
     invalid=INVALID,
     requirements=REQUIREMENTS,
+    check=_check,
     flops=lambda T, E, K, **_: (5 * T * E + 3 * T * K, 4 * T * E + 5 * T * K),
     refs=("docs/design.md",),
 )

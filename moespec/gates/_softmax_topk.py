@@ -60,9 +60,7 @@ def softmax_topk(logits, indices=None, *, k=None, norm="none", eps=0.0, scale=1.
     ----------
     Fedus et al. 2021, eqs 1-2; Riquelme et al. 2021, eq. 1; Jiang et al. 2024 (norm sum).
     """
-    dims = OP.bind(logits, indices)
-    require_k("softmax_topk", k, dims.E, logits.shape, indices)
-    require_norm("softmax_topk", norm, eps, logits.shape)
+    OP.admit(logits, indices, k=k, norm=norm, eps=eps)
     probs = numerics.stored(numerics.softmax(numerics.widen(logits)), "probs")
     indices = select(probs, k, indices).astype(np.int64, copy=False)
     chosen = take(probs, indices)
@@ -78,6 +76,11 @@ def softmax_topk_backward(saved, dweights):
     dchosen = unweigh(saved.chosen, saved.total, saved.passes, numerics.widen(dweights), *saved.attrs)
     dprobs = untake(dchosen, saved.indices, saved.probs.shape[1])
     return through_softmax(saved.probs, dprobs).astype(saved.dtype)
+
+
+def _check(dims, logits, indices, *, k=None, norm="none", eps=0.0, scale=1.0):
+    require_k("softmax_topk", k, dims.E, logits.shape, indices)
+    require_norm("softmax_topk", norm, eps, logits.shape)
 
 
 # ---- what is checked -------------------------------------------------------------------------------------------------
@@ -141,6 +144,7 @@ OP = Op(
     cases=cases,
     invalid=INVALID,
     requirements=REQUIREMENTS,
+    check=_check,
     flops=lambda T, E, K, **_: (5 * T * E + 3 * T * K, 4 * T * E + 5 * T * K),
     refs=("Fedus et al. 2021, eqs 1-2", "Riquelme et al. 2021, eq. 1"),
 )

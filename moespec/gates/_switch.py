@@ -5,10 +5,10 @@ from typing import NamedTuple
 import numpy as np
 
 from moespec import corpus, indexing, numerics
-from moespec.gates._linear import router_dtype
+from moespec.gates._linear import require_dtype
 from moespec.gates._softmax import through_softmax
 from moespec.numerics import widen
-from moespec.op import Arg, Case, Op, Req
+from moespec.op import Arg, Case, Op, Req, wider
 
 
 class SwitchRouting(NamedTuple):
@@ -61,8 +61,8 @@ def switch(x, w, jitter=None, indices=None, *, dtype="float32"):
     ----------
     Fedus et al. 2021, eqs 1-2, section 2.4, appendix C.
     """
-    OP.bind(x, w, jitter, indices)
-    out = router_dtype("switch", x.dtype, dtype)
+    OP.admit(x, w, jitter, indices, dtype=dtype)
+    out = wider(x.dtype, dtype)
     wide = widen(x) if jitter is None else widen(x) * widen(jitter)
     logits = wide @ widen(w)
     probs = numerics.softmax(logits)
@@ -84,6 +84,10 @@ def switch_backward(saved, dlogits, dweights):
     dx = d @ widen(saved.w).T
     dx = dx if saved.jitter is None else dx * widen(saved.jitter)
     return dx.astype(saved.dtypes[0]), (saved.x.T @ d).astype(saved.dtypes[1])
+
+
+def _check(dims, x, w, jitter, indices, *, dtype="float32"):
+    require_dtype("switch", dtype)
 
 
 # ---- what is checked -------------------------------------------------------------------------------------------------
@@ -137,6 +141,7 @@ OP = Op(
     cases=cases,
     invalid=INVALID,
     requirements=REQUIREMENTS,
+    check=_check,
     flops=lambda T, D, E, **_: (2 * T * D * E + 5 * T * E, 4 * T * D * E + 4 * T * E),
     refs=("Fedus et al. 2021, eqs 1-2, section 2.4, appendix C",),
 )

@@ -39,8 +39,7 @@ def threshold(logits, thresholds, indices=None):
     ----------
     Shazeer et al. 2017, eqs 16, 19.
     """
-    OP.bind(logits, thresholds, indices)
-    require_columns("threshold", indices)
+    OP.admit(logits, thresholds, indices)
     probs = numerics.softmax(numerics.widen(logits))
     mask = indexing.decide(probs > numerics.widen(thresholds), None if indices is None else indices >= 0)
     return masked_routing(probs, mask, logits.dtype)
@@ -52,6 +51,10 @@ def threshold_backward(saved, dweights):
     .. math:: \overline{G^s}_{ti} = \frac{M_{ti}}{\sum_j G^s_{tj} M_{tj}} \Big( \bar w_{ti} - \sum_j w_{tj} \bar w_{tj} \Big)
     """
     return masked_routing_backward(saved, dweights)
+
+
+def _check(dims, logits, thresholds, indices):
+    require_columns("threshold", indices)
 
 
 # ---- what is checked -------------------------------------------------------------------------------------------------
@@ -100,6 +103,7 @@ OP = Op(
     cases=cases,
     invalid=INVALID,
     requirements=REQUIREMENTS,
+    check=_check,
     flops=lambda T, E, **_: (8 * T * E, 8 * T * E),
     refs=("Shazeer et al. 2017, eqs 16, 19",),
 )

@@ -54,8 +54,7 @@ def topk_softmax(logits, indices=None, *, k=None):
     ----------
     Shazeer et al. 2017, eqs 3 and 5.
     """
-    dims = OP.bind(logits, indices)
-    require_k("topk_softmax", k, dims.E, logits.shape, indices)
+    dims = OP.admit(logits, indices, k=k)
     l = numerics.widen(logits)
     indices = select(l, k, indices).astype(np.int64, copy=False)
     weights = numerics.stored(numerics.softmax(take(l, indices, missing=-np.inf), where=indices >= 0), "weights")
@@ -71,6 +70,10 @@ def topk_softmax_backward(saved, dweights):
     """
     dchosen = through_softmax(saved.weights, numerics.widen(dweights))
     return untake(dchosen, saved.indices, saved.experts).astype(saved.dtype)
+
+
+def _check(dims, logits, indices, *, k=None):
+    require_k("topk_softmax", k, dims.E, logits.shape, indices)
 
 
 # ---- what is checked -------------------------------------------------------------------------------------------------
@@ -125,6 +128,7 @@ OP = Op(
     cases=cases,
     invalid=INVALID,
     requirements=REQUIREMENTS,
+    check=_check,
     flops=lambda T, E, K, **_: (T * (E + 4 * K), 4 * T * K),
     refs=("Shazeer et al. 2017, eqs 3, 5",),
 )

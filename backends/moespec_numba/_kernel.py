@@ -1,0 +1,45 @@
+"""How every kernel here is compiled, and how arrays reach it.
+
+Arrays that a kernel reads arrive through `read`: C-contiguous and read-only, so that each kernel has one signature a dtype.
+Arrays that it writes come from `empty` or `zeros`, in Python: tests poison them there.
+"""
+
+from __future__ import annotations
+
+import numba
+import numpy as np
+
+from moespec.registry import OPS
+
+__all__ = ["BLOCK", "OPS", "REORDER", "empty", "kernel", "read", "zeros"]
+
+BLOCK = 64                                    # tokens that a thread takes at a time
+REORDER = {"reassoc", "contract", "nsz"}      # sums in vector lanes; NaN and infinities keep their meaning
+
+
+def kernel(function=None, *, parallel=False, fastmath=False, inline="never"):
+    """Compile when first called, keep on disk; a division by zero gives inf or NaN, as in NumPy, and does not block vector code."""
+    compile_ = numba.njit(cache=True, error_model="numpy", nogil=True, parallel=parallel, fastmath=fastmath, inline=inline)
+    return compile_ if function is None else compile_(function)
+
+
+def read(array, dtype=None):
+    """A C-contiguous, read-only view (a copy only where the layout or the dtype asks for one); None stays None."""
+    if array is None:
+        return None
+    view = np.ascontiguousarray(array, dtype).view()
+    view.flags.writeable = False
+    return view
+
+
+allocate = np.empty                           # tests put poison here
+
+
+def empty(shape, dtype):
+    """Memory for a kernel to write every element of."""
+    return allocate(shape, dtype)
+
+
+def zeros(shape, dtype):
+    """Memory that a kernel adds into, or leaves 0 in places."""
+    return np.zeros(shape, dtype)
