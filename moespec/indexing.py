@@ -37,6 +37,29 @@ def select(scores, k, given=None):
     return chosen
 
 
+def assign(scores, given=None):
+    """int64[T]: an expert for every token, T / E for each, or the `given` ones; on pairs recorded, to be judged by its total."""
+    chosen = balanced_assignment(value(scores)) if given is None else given
+    if isinstance(scores, Pair):
+        current().selections.append(("assign", scores, chosen[:, None], None))
+    return chosen
+
+
+def balanced_assignment(scores):
+    """int64[T]: of all assignments with T / E tokens for every expert, one with the largest total (Hungarian algorithm)."""
+    from scipy.optimize import linear_sum_assignment
+    tokens, experts = scores.shape
+    _, place = linear_sum_assignment(np.repeat(finite_scores(scores), tokens // experts, axis=1), maximize=True)
+    return (place // max(tokens // experts, 1)).astype(np.int64)
+
+
+def finite_scores(scores):
+    """float64 scores in which everything that is not finite is the smallest finite one (0 if there is none)."""
+    x = np.asarray(scores).astype(np.float64)
+    ok = np.isfinite(x)
+    return np.where(ok, x, x[ok].min() if ok.any() else 0.0)
+
+
 def decide(condition, given=None):
     """A 0/1 decision as a bool array, or the `given` one; on pairs it is recorded, to be judged where it was sure."""
     if not isinstance(condition, Pair):
@@ -83,6 +106,25 @@ def require_ids(name, indices, experts):
     if low < -1 or high >= experts:
         raise ValueError(f"{name}: indices holds {high if high >= experts else low}, outside -1 .. {experts - 1} "
                          f"(indices has shape {indices.shape})")
+
+
+def require_groups(name, group):
+    """Refuse negative group ids; None is one group."""
+    if group is not None and group.size and group.min() < 0:
+        raise ValueError(f"{name}: group holds {group.min()}, wanted at least 0 (group has shape {group.shape})")
+
+
+def members(group, tokens, groups=None):
+    """The tokens of every group in ascending order: of 0 .. groups-1, or of the ids that occur; None is one group."""
+    if group is None:
+        return [np.arange(tokens)]
+    found = [np.flatnonzero(group == g) for g in (np.unique(group) if groups is None else range(groups))]
+    return found or [np.arange(0)]
+
+
+def rejoin(parts, owners):
+    """The parts of all groups, row by row, back in the order of the tokens.  Undoes x[own] for own in `owners`."""
+    return np.concatenate(parts)[np.argsort(np.concatenate(owners), kind="stable")]
 
 
 def counts(indices, size):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from moespec import pair_rules as _rules  # noqa: F401  (fills the table that Pair looks up)
-from moespec.pairs import UNIT, WIDE, Pair, stored
+from moespec.pairs import UNIT, WIDE, Pair, stored, value
 
 __all__ = [
     "acc", "erf", "expit", "is_real", "logsumexp", "ndtr", "normal_pdf",
@@ -55,7 +55,7 @@ def logsumexp(x, axis=-1):
     """log(sum(exp(x))) along `axis`, which is dropped; -inf where every entry is -inf."""
     top = x.max(axis=axis, keepdims=True)
     with np.errstate(all="ignore"):
-        shift = np.where(np.isfinite(top), top, 0.0)
+        shift = np.where(np.isfinite(top), value(top), 0.0)              # any number would do: its own error cancels
         return (np.log(np.exp(x - shift).sum(axis=axis, keepdims=True)) + shift).sum(axis=axis)
 
 

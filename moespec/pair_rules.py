@@ -154,6 +154,11 @@ def _extreme(function):
     return rule
 
 
+def _sort(a, axis=-1):
+    """An order statistic moves by at most the largest of the errors."""
+    return a.like(np.sort(a.v, axis=axis), np.broadcast_to(a.e.max(axis=axis, keepdims=True, initial=0.0), a.shape))
+
+
 def _clip(a, low, high):
     return a.like(np.clip(a.v, low, high), a.e)
 
@@ -178,9 +183,10 @@ MOVES = (np.take_along_axis, np.take, np.transpose, np.swapaxes, np.moveaxis, np
          np.broadcast_to, np.expand_dims, np.squeeze, np.repeat, np.tile, np.flip)
 FUNCTIONS.update({f: _both(f) for f in MOVES})
 FUNCTIONS |= {
-    np.where: _where, np.clip: _clip, np.einsum: _einsum,
+    np.where: _where, np.clip: _clip, np.sort: _sort, np.einsum: _einsum,
     np.sum: lambda a, axis=None, keepdims=False: a.sum(axis, keepdims),
     np.mean: lambda a, axis=None, keepdims=False: a.mean(axis, keepdims),
+    np.cumsum: lambda a, axis=None: a.accumulate(lambda v: np.cumsum(v, axis=axis)),
     np.max: lambda a, axis=None, keepdims=False: a.max(axis, keepdims),
     np.min: lambda a, axis=None, keepdims=False: a.min(axis, keepdims),
     np.concatenate: _joined(np.concatenate), np.stack: _joined(np.stack),

@@ -86,7 +86,7 @@ def test_stored_points_round_only_where_declared():
     assert numerics.stored(x.v, "h") is x.v
 
 
-@pytest.mark.parametrize("wrong", [lambda x: np.asarray(x), lambda x: bool(x), lambda x: np.cumsum(x), lambda x: np.arctan(x)])
+@pytest.mark.parametrize("wrong", [lambda x: np.asarray(x), lambda x: bool(x), lambda x: np.cumprod(x), lambda x: np.arctan(x)])
 def test_nothing_drops_an_error_silently(wrong):
     with pytest.raises(TypeError, match=r"Pair|no error rule"):
         wrong(exact([1.0]))
@@ -103,3 +103,18 @@ def test_scatter_charges_every_term_once():
 def test_a_plain_array_is_exact():
     assert pair(np.ones(3, "float32")).e.max() == 0
     assert pair(np.ones(3, "float32")).dtype == "float32"
+
+
+def test_prefix_sums_are_bounded_term_by_term():
+    with policy("float32"):
+        x = np.array([[1.0, 0.0, 0.5, 2.0]])
+        sums = np.cumsum(Pair(x, 0.0, "float32"), axis=1)
+        np.testing.assert_array_equal(sums.v, np.cumsum(x, axis=1))
+        np.testing.assert_array_equal(sums.e[0] / 2.0**-24, [1 * 1.0, 1 * 1.0, 2 * 1.5, 3 * 3.5])          # g(n) = n: zeros are free
+
+
+def test_an_order_statistic_is_as_uncertain_as_the_worst_of_its_row():
+    x = Pair(np.array([[3.0, 1.0], [np.nan, 0.0]]), np.array([[0.1, 0.4], [0.0, 0.2]]), "float32")
+    y = np.sort(x, axis=1)
+    np.testing.assert_array_equal(y.v, [[1.0, 3.0], [0.0, np.nan]])
+    np.testing.assert_array_equal(y.e, [[0.4, 0.4], [0.2, 0.2]])

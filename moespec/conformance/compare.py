@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from moespec.indexing import order_key
+from moespec.indexing import balanced_assignment, finite_scores, order_key
 from moespec.pairs import FLOOR, bound, pair, round_to
 
 VACUOUS = 0.1      # a bound above this share of the largest value says nothing
@@ -74,8 +74,9 @@ def integers(name, got, want, dtype):
 def inadmissible(selections):
     """The first choice that no rounding explains, or None; and how many choices were within the margin."""
     unsure = 0
+    judges = {"select": _selection, "decide": _decision, "assign": _assignment}
     for kind, scores, chosen, _ in selections:
-        wrong, near = (_decision if kind == "decide" else _selection)(scores, np.asarray(chosen))
+        wrong, near = judges[kind](scores, np.asarray(chosen))
         unsure += near
         if wrong:
             return wrong, unsure
@@ -89,6 +90,20 @@ def _decision(condition, made):
         first = tuple(int(i) for i in np.argwhere(bad)[0])
         return Mismatch("decision", first, bool(made[first]), bool(condition.v[first])), 0
     return None, int((~sure).sum())
+
+
+def _assignment(scores, chosen):
+    """Equal shares, and a total that no other assignment exceeds by more than the bounds of the scores."""
+    tokens, experts = scores.shape
+    ids = chosen[:, 0]
+    if (np.bincount(ids[ids >= 0], minlength=experts) * experts != tokens).any():
+        return Mismatch("assignment is not balanced", (), np.bincount(ids[ids >= 0], minlength=experts).tolist(), tokens // experts), 0
+    best = balanced_assignment(scores.v)
+    value = finite_scores(scores.v)
+    total, most = (value[np.arange(tokens), i].sum() for i in (ids, best))
+    slack = 2 * (np.abs(value).max(initial=0.0) * tokens**2 * 2.0**-52 + scores.e.max(axis=1, initial=0.0).sum() * 2)
+    wrong = None if total >= most - slack else Mismatch("total of the assignment", (), float(total), float(most), float(slack))
+    return wrong, int((ids != best).sum())
 
 
 def _selection(scores, chosen):

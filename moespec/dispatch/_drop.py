@@ -4,7 +4,7 @@ import numpy as np
 
 from moespec import corpus
 from moespec.dispatch._serving import ORDERS, places, sequence
-from moespec.indexing import require_ids
+from moespec.indexing import require_groups, require_ids
 from moespec.op import Arg, Case, Op, Req
 
 
@@ -82,8 +82,7 @@ def require_capacity(name, capacity, group, shape):
     """Refuse a negative capacity and negative group ids."""
     if capacity is not None and capacity < 0:
         raise ValueError(f"{name}: capacity={capacity} must be at least 0, or None for no limit (indices has shape {shape})")
-    if group is not None and group.size and group.min() < 0:
-        raise ValueError(f"{name}: group holds {group.min()}, wanted at least 0 (group has shape {group.shape})")
+    require_groups(name, group)
 
 
 # ---- what is checked -------------------------------------------------------------------------------------------------

@@ -8,60 +8,90 @@ route                     the general router, composed of them
 topk_softmax, softmax_topk, noisy_topk, switch, gshard    the papers' gates, by hand
 batchwise, threshold      strictly balanced gating
 hierarchical              two levels
+expert_choice             experts choose tokens; with one expert: mixture-of-depths
+relu_route, top_p         as many experts as the logits or probabilities ask for
+assign, sinkhorn          balanced assignment of one batch, exact and smoothed
+bias_sign, bias_centred, bias_proportional, quantile_bias    updates of the selection bias: balancing without a loss
+soft, l2_normalize        Soft MoE: averages of tokens, nothing selected
 """
 
 from moespec.gates import (
     _accept,
+    _assign,
     _batchwise,
+    _bias_centred,
+    _bias_proportional,
+    _bias_sign,
     _cast_like,
+    _expert_choice,
     _gather,
     _gshard,
     _hierarchical,
     _jitter,
+    _l2_normalize,
     _linear,
     _noisy_logits,
     _noisy_topk,
+    _quantile_bias,
+    _relu_route,
     _renormalize,
     _route,
     _selected_softmax,
+    _sinkhorn,
+    _soft,
     _softmax,
     _softmax_topk,
     _switch,
     _threshold,
+    _top_p,
     _topk,
     _topk_softmax,
 )
 from moespec.gates._accept import Accepted, accept, accept_backward
+from moespec.gates._assign import assign
 from moespec.gates._batchwise import batchwise, batchwise_backward
+from moespec.gates._bias_centred import bias_centred
+from moespec.gates._bias_proportional import bias_proportional
+from moespec.gates._bias_sign import bias_sign
 from moespec.gates._cast_like import cast_like, cast_like_backward
+from moespec.gates._expert_choice import expert_choice, expert_choice_backward
 from moespec.gates._gather import gather, gather_backward
 from moespec.gates._gshard import gshard, gshard_backward
 from moespec.gates._hierarchical import hierarchical, hierarchical_backward
 from moespec.gates._jitter import jitter, jitter_backward
+from moespec.gates._l2_normalize import l2_normalize, l2_normalize_backward
 from moespec.gates._linear import linear, linear_backward
 from moespec.gates._noisy_logits import NoisyLogits, noisy_logits, noisy_logits_backward
 from moespec.gates._noisy_topk import NoisyTopK, noisy_topk, noisy_topk_backward
+from moespec.gates._quantile_bias import quantile_bias
+from moespec.gates._relu_route import relu_route, relu_route_backward
 from moespec.gates._renormalize import renormalize, renormalize_backward
 from moespec.gates._route import route, route_backward, route_steps
 from moespec.gates._routing import Routing
 from moespec.gates._selected_softmax import selected_softmax, selected_softmax_backward
+from moespec.gates._sinkhorn import sinkhorn
+from moespec.gates._soft import SoftRouting, soft, soft_backward
 from moespec.gates._softmax import softmax, softmax_backward
 from moespec.gates._softmax_topk import softmax_topk, softmax_topk_backward
 from moespec.gates._switch import SwitchRouting, switch, switch_backward
 from moespec.gates._threshold import threshold, threshold_backward
+from moespec.gates._top_p import top_p, top_p_backward
 from moespec.gates._topk import topk
 from moespec.gates._topk_softmax import topk_softmax, topk_softmax_backward
 
 OPS = {op.short: op for op in (
     _linear.OP, _cast_like.OP, _jitter.OP, _noisy_logits.OP, _softmax.OP, _topk.OP, _gather.OP, _selected_softmax.OP, _renormalize.OP,
     _accept.OP, _route.OP, _topk_softmax.OP, _softmax_topk.OP, _noisy_topk.OP, _switch.OP, _gshard.OP, _batchwise.OP, _threshold.OP,
-    _hierarchical.OP)}
+    _hierarchical.OP, _expert_choice.OP, _l2_normalize.OP, _soft.OP, _relu_route.OP, _top_p.OP, _assign.OP, _sinkhorn.OP, _bias_sign.OP,
+    _bias_centred.OP, _bias_proportional.OP, _quantile_bias.OP)}
 
 __all__ = [
-    "OPS", "Accepted", "NoisyLogits", "NoisyTopK", "Routing", "SwitchRouting", "accept", "accept_backward", "batchwise",
-    "batchwise_backward", "cast_like", "cast_like_backward", "gather", "gather_backward", "gshard", "gshard_backward", "hierarchical",
-    "hierarchical_backward", "jitter", "jitter_backward", "linear", "linear_backward", "noisy_logits", "noisy_logits_backward",
-    "noisy_topk", "noisy_topk_backward", "renormalize", "renormalize_backward", "route", "route_backward", "route_steps",
-    "selected_softmax", "selected_softmax_backward", "softmax", "softmax_backward", "softmax_topk", "softmax_topk_backward", "switch",
-    "switch_backward", "threshold", "threshold_backward", "topk", "topk_softmax", "topk_softmax_backward",
+    "OPS", "Accepted", "NoisyLogits", "NoisyTopK", "Routing", "SoftRouting", "SwitchRouting", "accept", "accept_backward", "assign",
+    "batchwise", "batchwise_backward", "bias_centred", "bias_proportional", "bias_sign", "cast_like", "cast_like_backward", "expert_choice",
+    "expert_choice_backward", "gather", "gather_backward", "gshard", "gshard_backward", "hierarchical", "hierarchical_backward", "jitter",
+    "jitter_backward", "l2_normalize", "l2_normalize_backward", "linear", "linear_backward", "noisy_logits", "noisy_logits_backward",
+    "noisy_topk", "noisy_topk_backward", "quantile_bias", "relu_route", "relu_route_backward", "renormalize", "renormalize_backward",
+    "route", "route_backward", "route_steps", "selected_softmax", "selected_softmax_backward", "sinkhorn", "soft", "soft_backward",
+    "softmax", "softmax_backward", "softmax_topk", "softmax_topk_backward", "switch", "switch_backward", "threshold", "threshold_backward",
+    "top_p", "top_p_backward", "topk", "topk_softmax", "topk_softmax_backward",
 ]

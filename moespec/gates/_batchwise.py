@@ -40,13 +40,7 @@ def batchwise(logits, indices=None, *, k=None):
     """
     dims = OP.admit(logits, indices, k=k)
     probs = numerics.softmax(numerics.widen(logits))
-    if indices is not None:
-        mask = indices >= 0
-        indexing.select(probs.T, None, _columns(probs, mask))
-    else:
-        best = indexing.select(probs.T, k * dims.T // dims.E)
-        mask = (indexing.untake(np.ones(best.shape), best, dims.T) > 0).T
-    return masked_routing(probs, mask, logits.dtype)
+    return masked_routing(probs, best_tokens(probs, None if k is None else k * dims.T // dims.E, indices), logits.dtype)
 
 
 def batchwise_backward(saved, dweights):
@@ -74,9 +68,18 @@ def require_columns(name, indices):
             raise ValueError(f"{name}: indices[{t}, {i}]={indices[t, i]} must be {i} or -1 (indices has shape {indices.shape})")
 
 
-def _columns(probs, mask):
+def best_tokens(scores, most, indices=None):
+    """[T, E]: the mask of the `most` best tokens of every expert, ties to the earlier token; or the given one."""
+    if indices is not None:
+        indexing.select(scores.T, None, _columns(scores, indices >= 0))
+        return indices >= 0
+    best = indexing.select(scores.T, most)
+    return (indexing.untake(np.ones(best.shape), best, len(scores)) > 0).T
+
+
+def _columns(scores, mask):
     """[E, most]: the tokens of every column of a mask, best first, -1 behind them."""
-    key = np.where(mask, indexing.order_key(probs), np.iinfo(np.int64).min).T
+    key = np.where(mask, indexing.order_key(scores), np.iinfo(np.int64).min).T
     order = np.argsort(~key, axis=1, kind="stable")
     sizes = mask.sum(0)
     return np.where(np.arange(mask.shape[0]) < sizes[:, None], order, -1)[:, :sizes.max(initial=0)]
