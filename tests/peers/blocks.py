@@ -1,16 +1,20 @@
 """Live blocks of the installed transformers: every family's layer in a small size, its float32 casts promoted to float64.
 
 A block is built from a stub configuration that answers the attributes which the block reads, and remembers them: what
-`moespec.interop.hf.load` is given is exactly that.
+`moespec.interop.hf.load` is given is exactly that.  Tokens and weights lie on a coarse binary grid, so that linear logits are exact in any
+order of summation and everybody selects the same experts.
 """
 
 from __future__ import annotations
 
 import contextlib
 import importlib
-from types import SimpleNamespace
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
+import torch
 
 D, F, SHARED, E, K = 32, 24, 20, 8, 2
 BATCH, TIME, VOCAB = 2, 12, 11
@@ -24,9 +28,18 @@ ANSWERS = {
     **dict.fromkeys(("n_shared_experts", "num_shared_experts", "moe_num_shared_experts"), 1),
     **dict.fromkeys(("shared_expert_intermediate_size", "moe_shared_expert_intermediate_size", "shared_experts_intermediate_size", "share_expert_dim",
                      "shared_intermediate_size"), SHARED),
-    "n_group": 2, "topk_group": 1, "routed_scaling_factor": 1.5, "route_scale": 1.5, "router_scaling_factor": 1.5, "moe_router_scaling_factor": 1.5,
-    "moe_routed_scaling_factor": 1.5, "norm_topk_prob": True, "router_jitter_noise": 0.0, "input_jitter_noise": 0.0,
+    **dict.fromkeys(("routed_scaling_factor", "route_scale", "router_scaling_factor", "moe_router_scaling_factor", "moe_routed_scaling_factor"), 1.5),
+    "n_group": 2, "topk_group": 1, "norm_topk_prob": True, "router_jitter_noise": 0.0, "input_jitter_noise": 0.0,
 }
+SWIGLU = {"swiglu_alpha": 1.702, "swiglu_limit": 1.0}
+LIMIT = {"swiglu_limit": 0.5}
+GROUPED = {"topk_method": "group_limited_greedy", "n_group": 4, "topk_group": 2, "num_experts_per_tok": 3}
+SWITCH = {"router_bias": True, "expert_capacity": 2, "router_ignore_padding_tokens": False, "router_dtype": "float32", "d_ff": F, "dropout_rate": 0.0,
+          "dense_act_fn": "relu"}
+NLLB = {"router_bias": False, "expert_capacity": 64, "router_ignore_padding_tokens": False, "router_dtype": "float32", "second_expert_policy": "all",
+        "normalize_router_prob_before_dropping": False, "batch_prioritized_routing": False, "moe_eval_capacity_token_fraction": 0.15,
+        "activation_dropout": 0.0, "activation_function": "relu", "moe_token_dropout": 0.0}
+SOFTCAPS = {"scoring_func": "sigmoid", "mlp_gate_softcap": 4.0, "mlp_up_softcap": 25.0}
 
 
 class Config:
@@ -42,3 +55,218 @@ class Config:
         if not name.startswith("_"):
             self.read[name] = value.read if isinstance(value, Config) else value
         return value
+
+
+@contextlib.contextmanager
+def promoted():
+    """Every float32 that code asks for by name is float64."""
+    names = {n: getattr(torch, n) for n in ("float32", "float")}
+    casts = {n: getattr(torch.Tensor, n) for n in ("float",)}
+    try:
+        for n in names:
+            setattr(torch, n, torch.float64)
+        torch.Tensor.float = torch.Tensor.double
+        yield
+    finally:
+        for n, value in names.items():
+            setattr(torch, n, value)
+        for n, value in casts.items():
+            setattr(torch.Tensor, n, value)
+
+
+@dataclass(frozen=True)
+class Block:
+    """How to build and to call one block."""
+
+    family: str
+    cls: str
+    over: dict[str, Any] = field(default_factory=dict)
+    args: tuple = ()
+    module: str = ""
+    call: Callable = lambda block, x, more: block(x)          # noqa: E731
+    context: tuple[str, ...] = ()
+    make: Callable | None = None
+    layer: int = 0
+
+
+def first(block, x, more):
+    """Blocks that return a tuple."""
+    return block(x)[0]
+
+
+def gemma(module, config):
+    """Router and experts; the decoder layer feeds them."""
+    prefix = "Gemma4Text" if module.__name__.endswith("gemma4") else "DiffusionGemmaText"
+    block = torch.nn.Module()
+    block.router, block.experts = getattr(module, f"{prefix}Router")(config), getattr(module, f"{prefix}Experts")(config)
+    return block
+
+
+def call_gemma(block, x, more):
+    _, weights, ids = block.router(x.reshape(-1, D))
+    return block.experts(x.reshape(-1, D), ids, weights).reshape(x.shape)
+
+
+def call_nllb(block, x, more):
+    """What the router describes: upstream passes the 0/1 mask where ids are expected."""
+    flat = x.reshape(-1, D)
+    _, combine, _ = block.router(flat)
+    every = torch.stack([block.experts[f"expert_{e}"](flat) for e in range(block.num_experts)], 1)
+    return (combine[:, :, None] * every).sum(1).reshape(x.shape)
+
+
+def call_doge(block, x, more):
+    """Every token with its own keys: upstream views [N, 2 n] as [2, N, n], which mixes tokens."""
+    own = block.router_gate
+
+    class Reordered(torch.nn.Module):
+        def forward(self, hidden):
+            return own(hidden).reshape(-1, 2, block.num_keys).transpose(0, 1).reshape(*hidden.shape[:-1], -1)
+
+    del block.router_gate
+    block.router_gate = Reordered()
+    try:
+        return block(x)[0]
+    finally:
+        del block.router_gate
+        block.router_gate = own
+
+
+BLOCKS = {b.family + (f".{b.layer}" if b.layer else ""): b for b in (
+    Block("afmoe", "AfmoeSparseMoeBlock"),
+    Block("aria", "AriaTextMoELayer"),
+    Block("axk1", "AXK1MoE"),
+    Block("axk2", "AXK2MoE"),
+    Block("bailing_hybrid", "BailingHybridMoE"),
+    Block("beam", "BeamMoE"),
+    Block("cohere2_moe", "Cohere2MoeSparseMoeBlock", {"expert_selection_fn": "sigmoid", "shared_expert_combination_strategy": "average"}),
+    Block("dbrx", "DbrxFFN", {"ffn_config": Config(moe_normalize_expert_weights=3.0, moe_jitter_eps=None, ffn_act_fn={"name": "silu"})}),
+    Block("deepseek_ocr2", "DeepseekOcr2TextMoe", GROUPED),
+    Block("deepseek_v2", "DeepseekV2Moe", GROUPED),
+    Block("deepseek_v3", "DeepseekV3MoE"),
+    Block("deepseek_v32", "DeepseekV32MoE"),
+    Block("deepseek_v4", "DeepseekV4SparseMoeBlock", {**LIMIT, "scoring_func": "sqrtsoftplus", "mlp_layer_types": ["hash_moe", "moe"]}, (0,),
+          call=lambda block, x, more: block(x, torch.tensor(more["input_ids"])), context=("input_ids",)),
+    Block("deepseek_v4", "DeepseekV4SparseMoeBlock", {**LIMIT, "scoring_func": "sqrtsoftplus", "mlp_layer_types": ["hash_moe", "moe"]}, (1,), layer=1),
+    Block("diffusion_gemma", "DiffusionGemmaTextExperts", make=gemma, call=call_gemma),
+    Block("doge", "DogeCDMoE", {"num_experts": 16, "num_experts_per_tok": 3, "norm_topk_prob": False}, call=call_doge),
+    Block("dots1", "Dots1MoE"),
+    Block("dots3_note", "Dots3NoteTextMoE"),
+    Block("dots3_note_vision", "Dots3NoteVisionMoE", {"per_layer_config": [Config()]}, (0,), module="dots3_note"),
+    Block("ernie4_5_moe", "Ernie4_5_MoeSparseMoeBlock", {"moe_norm_min": 1e-12}),
+    Block("ernie4_5_vl_moe", "Ernie4_5_VLMoeMoeBlock", {"moe_norm_min": 1e-12, "moe_intermediate_size": [24, 16]},
+          call=lambda block, x, more: block(x, torch.tensor(more["moe_mm_token_type_ids"]))[0], context=("moe_mm_token_type_ids",)),
+    Block("exaone_moe", "ExaoneMoeSparseMoEBlock"),
+    Block("flex_olmo", "FlexOlmoSparseMoeBlock"),
+    Block("flint", "FlintSparseMoeBlock"),
+    Block("gemma4", "Gemma4TextExperts", make=gemma, call=call_gemma),
+    Block("glm4_moe", "Glm4MoeMoE"),
+    Block("glm4_moe_lite", "Glm4MoeLiteMoE"),
+    Block("glm4v_moe", "Glm4vMoeTextMoE"),
+    Block("glm5_next", "Glm5NextTextMoE", LIMIT),
+    Block("glm_moe_dsa", "GlmMoeDsaMoE"),
+    Block("gpt_oss", "GptOssMLP", SWIGLU, call=first),
+    Block("granitemoe", "GraniteMoeMoE"),
+    Block("granitemoe_swa", "GraniteMoeSWAMoE"),
+    Block("granitemoehybrid", "GraniteMoeHybridMoE"),
+    Block("granitemoeshared", "GraniteMoeSharedMoE"),
+    Block("hunyuan_v1_moe", "HunYuanMoEV1Moe", args=(0,)),
+    Block("hy_v3", "HYV3MoE", {"enable_moe_fp32_combine": True}),
+    Block("hy_v4", "HYV4MoE", LIMIT),
+    Block("hy_v4_vl", "HYV4VLMoE", LIMIT),
+    Block("inkling", "InklingMoE", {"n_shared_experts": 2}),
+    Block("inkling2", "Inkling2SparseMoeBlock", SOFTCAPS),
+    Block("inkling2_loop", "Inkling2LoopSparseMoeBlock", SOFTCAPS),
+    Block("jamba", "JambaSparseMoeBlock"),
+    Block("jetmoe", "JetMoeMoE"),
+    Block("kimi_linear", "KimiLinearMoE"),
+    Block("kolibri1", "Kolibri1SparseMoeBlock"),
+    Block("laguna", "LagunaSparseMoeBlock", {"moe_router_logit_softcapping": 2.0}),
+    Block("lara_mini", "LaraMiniSparseMoeBlock"),
+    Block("lfm2_moe", "Lfm2MoeSparseMoeBlock", {"use_expert_bias": True}),
+    Block("llama4", "Llama4TextMoe", {"num_experts_per_tok": 1}, call=first),
+    Block("longcat_flash", "LongcatFlashMoE", {"zero_expert_num": 4, "num_experts_per_tok": 3}),
+    Block("mellum", "MellumSparseMoeBlock"),
+    Block("mimo_v2_flash", "MiMoV2FlashMoE"),
+    Block("minimax", "MiniMaxSparseMoeBlock"),
+    Block("minimax_m2", "MiniMaxM2SparseMoeBlock"),
+    Block("minimax_m3_vl", "MiniMaxM3VLSparseMoeBlock", SWIGLU),
+    Block("mistral4", "Mistral4MoE", {"n_group": 4, "topk_group": 2}),
+    Block("mistral_large4", "MistralLarge4TextMoE", {"n_group": 4, "topk_group": 2}),
+    Block("mixtral", "MixtralSparseMoeBlock"),
+    Block("muse_spark", "MuseSparkMoE", {"moe_hidden_size": 16, "output_multiplier": 0.5}),
+    Block("nemotron_h", "NemotronHMoE", {"moe_latent_size": 16}),
+    Block("nllb_moe", "NllbMoeSparseMLP", NLLB, (F,), call=call_nllb),
+    Block("olmoe", "OlmoeSparseMoeBlock"),
+    Block("openai_privacy_filter", "OpenAIPrivacyFilterMLP", SWIGLU, call=first),
+    Block("phimoe", "PhimoeSparseMoeBlock", {"router_jitter_noise": 0.1}),
+    Block("qwen2_moe", "Qwen2MoeSparseMoeBlock", {"norm_topk_prob": False}),
+    Block("qwen3_5_moe", "Qwen3_5MoeSparseMoeBlock"),
+    Block("qwen3_moe", "Qwen3MoeSparseMoeBlock"),
+    Block("qwen3_next", "Qwen3NextSparseMoeBlock"),
+    Block("qwen3_omni_moe", "Qwen3OmniMoeThinkerTextSparseMoeBlock"),
+    Block("qwen3_omni_moe_talker", "Qwen3OmniMoeTalkerTextSparseMoeBlock", module="qwen3_omni_moe"),
+    Block("qwen3_vl_moe", "Qwen3VLMoeTextSparseMoeBlock"),
+    Block("qwen4_exp", "Qwen4ExpTextSparseMoeBlock"),
+    Block("solar_open", "SolarOpenMoE"),
+    Block("step3p7", "Step3p7SparseMoeBlock", {"swiglu_limits": [0.5], "swiglu_limits_shared": [0.25]}, (0,)),
+    Block("switch_transformers", "SwitchTransformersSparseMLP", SWITCH),
+    Block("unlimited_ocr", "UnlimitedOcrTextMoe", {"topk_method": "greedy"}),
+    Block("vitpose_backbone", "VitPoseBackboneMoeMLP", {"mlp_ratio": 2, "part_features": 8, "hidden_act": "gelu", "num_experts": 4},
+          call=lambda block, x, more: block(x, torch.tensor(more["dataset_index"])), context=("dataset_index",)),
+    Block("zaya", "ZayaSparseMoeBlock", {"router_hidden_size": 16}, (1,), layer=1,
+          call=lambda block, x, more: block(x, torch.tensor(more["router_states"]))[0], context=("router_states",)),
+)}
+
+
+def installed(name):
+    """Whether the installed transformers has the family."""
+    return importlib.util.find_spec(f"transformers.models.{BLOCKS[name].module or BLOCKS[name].family}") is not None
+
+
+def build(name, seed=0):
+    """A block in float64, its configuration, and its tensors as arrays."""
+    entry, rng = BLOCKS[name], np.random.default_rng(seed)
+    folder = entry.module or entry.family
+    module = importlib.import_module(f"transformers.models.{folder}.modeling_{folder}")
+    config = Config(**entry.over)
+    block = entry.make(module, config) if entry.make else getattr(module, entry.cls)(config, *entry.args)
+    block = block.double().eval()
+    for key, tensor in block.state_dict().items():
+        if tensor.dtype == torch.float64:
+            tensor.copy_(torch.tensor(grid(key, tensor.shape, rng)))
+        else:
+            tensor.copy_(torch.tensor(rng.integers(0, E, tensor.shape)))
+    read = dict(config.read)
+    if "per_layer_config" in read:
+        read |= entry.over["per_layer_config"][0].read
+    return block, read, {k: v.numpy().copy() for k, v in block.state_dict().items()}
+
+
+def grid(key, shape, rng):
+    """Multiples of 2**-8: matrices about as large as trained ones, biases that matter, scales around 1."""
+    if any(s in key for s in ("norm.weight", "scale")):
+        return 1 + np.round(rng.standard_normal(shape) * 0.25 * 256) / 256
+    size = 0.125 if "bias" in key and "gate_up" not in key else 0.25
+    return np.round(rng.standard_normal(shape) * size * 256) / 256
+
+
+def given(name, rng):
+    """The arrays that some blocks need beside the tokens."""
+    made = {"input_ids": rng.integers(0, VOCAB, (BATCH, TIME)), "moe_mm_token_type_ids": rng.integers(0, 2, (BATCH, TIME)),
+            "router_states": np.round(rng.standard_normal((BATCH, TIME, 16)) * 64) / 64, "dataset_index": np.arange(BATCH)[:, None] + 1}
+    return {n: made[n] for n in BLOCKS[name].context}
+
+
+def run(name, seed=0):
+    """x, cotangent, context, configuration, tensors, output and gradients of one block."""
+    rng = np.random.default_rng(seed + 100)
+    with promoted():
+        block, config, tensors = build(name, seed)
+        x, g = (np.round(rng.standard_normal((BATCH, TIME, D)) * 64) / 64 for _ in range(2))
+        more = given(name, rng)
+        held = torch.tensor(x, requires_grad=True)
+        y = BLOCKS[name].call(block, held.clone(), more)
+        (y * torch.tensor(g)).sum().backward()
+    grads = {k: np.zeros(tuple(p.shape)) if p.grad is None else p.grad.numpy() for k, p in block.named_parameters()}
+    return x, g, more, config, tensors, y.detach().numpy(), held.grad.numpy(), grads
