@@ -16,9 +16,7 @@ class Activation(NamedTuple):
 ACTIVATIONS = {op.OP.short: Activation(op.value, op.slope) for op in (_identity, _relu, _relu2, _silu, _gelu, _gelu_tanh)}
 
 
-def activation_of(name, activation, rows):
-    """The entry of ACTIVATIONS that the attribute `activation` of the op `name` asks for."""
+def require_activation(name, activation, where):
+    """Refuse an activation that nobody knows; `where` tells the shape of an input."""
     if activation not in ACTIVATIONS:
-        known = ", ".join(ACTIVATIONS)
-        raise ValueError(f"{name}: activation={activation!r} is not one of {known} (rows has shape {tuple(rows.shape)})")
-    return ACTIVATIONS[activation]
+        raise ValueError(f"{name}: activation={activation!r} is not one of {', '.join(ACTIVATIONS)} ({where})")

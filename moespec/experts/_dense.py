@@ -44,10 +44,11 @@ def adjoint(run, size, terms, *groups):
     return [abs(sum(v for v, _ in s) - total) <= slack + floor * sum(w for _, w in s) for s in sums]
 
 
-def gated(v, expert, f):
-    """[N, D]: the gated unit of every row's own expert, with the function f as activation; `v` holds the inputs by name."""
-    h = f(product(v["rows"], v["w_gate"], expert)) * product(v["rows"], v["w_up"], expert)
-    return product(h if v.get("dropout") is None else h * v["dropout"], v["w_down"], expert)
+def gated(v, expert, hidden):
+    """[N, D]: the gated unit of every row's own expert, h = hidden(g, u); `v` holds the inputs by name."""
+    g, u = (product(v["rows"], v[f"w_{n}"], expert, v[f"b_{n}"]) for n in ("gate", "up"))
+    h = hidden(g, u)
+    return product(h if v.get("dropout") is None else h * v["dropout"], v["w_down"], expert, v["b_down"])
 
 
 def bounding(activation):

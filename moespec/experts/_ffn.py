@@ -6,8 +6,8 @@ import numpy as np
 
 from moespec import corpus, numerics
 from moespec.experts import _dense as dense
-from moespec.experts._activations import ACTIVATIONS, activation_of
-from moespec.experts._groups import LAYOUTS, groups, layout, nn, nt, offset_errors, sums, tn
+from moespec.experts._activations import ACTIVATIONS, require_activation
+from moespec.experts._groups import LAYOUTS, groups, layout, nn, nt, offset_errors, require_offsets, sums, tn
 from moespec.numerics import stored
 from moespec.op import Arg, Case, Op, Req
 
@@ -62,9 +62,8 @@ def ffn(rows, offsets, w_in, w_out, b_in=None, b_out=None, dropout=None, *, acti
     ----------
     Shazeer et al. 2017, appendix C (ReLU); Fedus et al. 2021, section 2.4 (expert dropout).
     """
-    OP.bind(rows, offsets, w_in, w_out, b_in, b_out, dropout)
-    f = activation_of("ffn", activation, rows)
-    own = groups("ffn", offsets, rows)
+    OP.admit(rows, offsets, w_in, w_out, b_in, b_out, dropout, activation=activation)
+    f, own = ACTIVATIONS[activation], groups(offsets)
     x, w1, w2, b1, b2, mask = map(numerics.widen, (rows, w_in, w_out, b_in, b_out, dropout))
     g = stored(nn(x, w1, own, b1), "g")
     out = stored(nn(_hidden(g, mask, f), w2, own, b2), "y")
@@ -92,6 +91,11 @@ def ffn_backward(saved, dout):
     dg = stored(dh * f.slope(g), "dg")
     grads = nt(dg, w1, own), tn(x, dg, own), tn(_hidden(g, mask, f), dy, own), sums(dg, own), sums(dy, own)
     return tuple(None if a is None else d.astype(a.dtype, copy=False) for a, d in zip(inputs[:5], grads, strict=True))
+
+
+def _check(dims, rows, offsets, *weights, activation="relu"):
+    require_activation("ffn", activation, f"rows has shape {tuple(rows.shape)}")
+    require_offsets("ffn", offsets, rows)
 
 
 # ---- what is checked -------------------------------------------------------------------------------------------------
@@ -201,6 +205,7 @@ OP = Op(
     cases=cases,
     invalid=INVALID,
     requirements=REQUIREMENTS,
+    check=_check,
     flops=lambda N, D, F, **_: (4 * N * D * F + 2 * N * F, 8 * N * D * F + 4 * N * F),
     refs=("Shazeer et al. 2017, appendix C", "Fedus et al. 2021, section 2.4"),
 )

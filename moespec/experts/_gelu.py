@@ -31,7 +31,7 @@ def gelu(x):
     ----------
     Hendrycks & Gimpel 2016, section 2.
     """
-    OP.bind(x)
+    OP.admit(x)
     wide = numerics.widen(x)
     return value(wide).astype(x.dtype, copy=False), Saved(wide, x.dtype)
 

@@ -33,7 +33,7 @@ def gelu_tanh(x):
     ----------
     Hendrycks & Gimpel 2016, section 2.
     """
-    OP.bind(x)
+    OP.admit(x)
     wide = numerics.widen(x)
     return value(wide).astype(x.dtype, copy=False), Saved(wide, x.dtype)
 

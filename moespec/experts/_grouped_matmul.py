@@ -6,7 +6,7 @@ import numpy as np
 
 from moespec import corpus, numerics
 from moespec.experts import _dense as dense
-from moespec.experts._groups import LAYOUTS, groups, layout, nn, nt, offset_errors, tn
+from moespec.experts._groups import LAYOUTS, groups, layout, nn, nt, offset_errors, require_offsets, tn
 from moespec.op import Arg, Case, Op, Req
 
 
@@ -47,8 +47,8 @@ def grouped_matmul(rows, w, offsets):
     ----------
     Gale et al. 2022 (MegaBlocks): dropless experts as one block-diagonal product.
     """
-    OP.bind(rows, w, offsets)
-    own = groups("grouped_matmul", offsets, rows)
+    OP.admit(rows, w, offsets)
+    own = groups(offsets)
     out = nn(numerics.widen(rows), numerics.widen(w), own)
     return out.astype(rows.dtype, copy=False), Saved(rows, w, own)
 
@@ -61,6 +61,10 @@ def grouped_matmul_backward(saved, dout):
     rows, w, own = saved
     x, weights, dy = map(numerics.widen, (rows, w, dout))
     return nt(dy, weights, own).astype(rows.dtype, copy=False), tn(x, dy, own).astype(w.dtype, copy=False)
+
+
+def _check(dims, rows, w, offsets):
+    require_offsets("grouped_matmul", offsets, rows)
 
 
 # ---- what is checked -------------------------------------------------------------------------------------------------
@@ -135,6 +139,7 @@ OP = Op(
     cases=cases,
     invalid=INVALID,
     requirements=REQUIREMENTS,
+    check=_check,
     flops=lambda N, D, F, **_: (2 * N * D * F, 4 * N * D * F),
     refs=("Gale et al. 2022",),
 )

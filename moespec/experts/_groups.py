@@ -7,8 +7,8 @@ import numpy as np
 from moespec.op import Case
 
 
-def groups(name, offsets, rows):
-    """The slice of rows of every expert; refuses offsets that do not ascend from 0 to at most N."""
+def require_offsets(name, offsets, rows):
+    """Refuse offsets that do not ascend from 0 to at most N."""
     bounds, shape = offsets.tolist(), f"(offsets has shape {tuple(offsets.shape)})"
     if len(bounds) < 2:
         raise ValueError(f"{name}: offsets must hold E+1 >= 2 numbers {shape}")
@@ -20,7 +20,11 @@ def groups(name, offsets, rows):
     if bounds[-1] > len(rows):
         limit = f"exceeds the {len(rows)} rows (rows has shape {tuple(rows.shape)})"
         raise ValueError(f"{name}: offsets[{len(bounds) - 1}]={bounds[-1]} {limit}")
-    return [slice(start, stop) for start, stop in pairwise(bounds)]
+
+
+def groups(offsets):
+    """The slice of rows of every expert."""
+    return [slice(start, stop) for start, stop in pairwise(offsets.tolist())]
 
 
 def nn(x, w, own, b=None):

@@ -26,7 +26,7 @@ def identity(x):
     ----------
     Shazeer 2020, eq. 5: as the activation of `glu` it makes the bilinear layer.
     """
-    OP.bind(x)
+    OP.admit(x)
     return x, None
 
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from moespec import corpus, numerics
 from moespec.experts import _dense as dense
-from moespec.experts._groups import LAYOUTS, groups, layout, nn, nt, offset_errors, sums, tn
+from moespec.experts._groups import LAYOUTS, groups, layout, nn, nt, offset_errors, require_offsets, sums, tn
 from moespec.op import Arg, Case, Op, Req
 
 
@@ -49,8 +49,8 @@ def linear(rows, offsets, w, b=None):
     ----------
     Jacobs, Jordan, Nowlan & Hinton 1991, the vowel experiment; Jordan & Jacobs 1994, section 2.
     """
-    OP.bind(rows, offsets, w, b)
-    own = groups("linear", offsets, rows)
+    OP.admit(rows, offsets, w, b)
+    own = groups(offsets)
     out = nn(numerics.widen(rows), numerics.widen(w), own, numerics.widen(b))
     return out.astype(rows.dtype, copy=False), Saved(rows, w, b, own)
 
@@ -64,6 +64,10 @@ def linear_backward(saved, dout):
     x, weights, dy = map(numerics.widen, (rows, w, dout))
     db = None if b is None else sums(dy, own).astype(b.dtype, copy=False)
     return nt(dy, weights, own).astype(rows.dtype, copy=False), tn(x, dy, own).astype(w.dtype, copy=False), db
+
+
+def _check(dims, rows, offsets, w, b=None):
+    require_offsets("linear", offsets, rows)
 
 
 # ---- what is checked -------------------------------------------------------------------------------------------------
@@ -128,6 +132,7 @@ OP = Op(
     cases=cases,
     invalid=INVALID,
     requirements=REQUIREMENTS,
+    check=_check,
     flops=lambda N, D, F, **_: (2 * N * D * F + N * F, 4 * N * D * F + N * F),
     refs=("Jacobs et al. 1991", "Jordan & Jacobs 1994, section 2"),
 )

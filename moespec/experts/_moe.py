@@ -5,15 +5,20 @@ import numpy as np
 from moespec import corpus, program
 from moespec.experts import _dense as dense
 from moespec.experts._activations import ACTIVATIONS
+from moespec.experts._gated import EXACT, VARIANTS, above, biases, gating_errors, gating_of, unit
+from moespec.experts._gating import Gating, require_gating
 from moespec.op import Arg, Case, Op, Req, Step
 
 
-def moe(x, indices, weights, w_gate, w_up, w_down, *, activation="silu", rows=None):
+def moe(x, indices, weights, w_gate, w_up, w_down, b_gate=None, b_up=None, b_down=None, *, activation="silu", limit=None,
+        limit_at="pre", alpha=1.0, up_offset=0.0, cap_gate=None, cap_up=None, rows=None):
     r"""Send every token through its experts and add their weighted outputs up.
 
     .. math:: y_t = \sum_{j : i_{tj} \ge 0} w_{tj} \, E_{i_{tj}}(x_t), \qquad
-              E_e(x) = \bigl(f(x W^\mathrm{gate}_e) \odot x W^\mathrm{up}_e\bigr) W^\mathrm{down}_e
+              E_e(x) = \bigl(s(x W^\mathrm{gate}_e + b^\mathrm{gate}_e) \odot v(x W^\mathrm{up}_e + b^\mathrm{up}_e)\bigr)
+              W^\mathrm{down}_e + b^\mathrm{down}_e
 
+    with the s and v of `glu`: s = f and v(u) = u unless attributes say otherwise.
     Dropless: every assignment with an id >= 0 is computed, whatever the load.  An id of -1 contributes nothing, and its weight
     gets gradient 0.  An id may repeat within a token: both contribute.  A token without an expert gives 0.  The contributions of
     a token are added in ascending j.  The weight is applied to the expert's output, never to its input.
@@ -26,8 +31,10 @@ def moe(x, indices, weights, w_gate, w_up, w_down, *, activation="silu", rows=No
     weights : (T, K) real
     w_gate, w_up : (E, D, F) real
     w_down : (E, F, D) real
-    activation : str
-        f, a name in ACTIVATIONS.
+    b_gate, b_up : (E, F) real, optional
+    b_down : (E, D) real, optional
+    activation, limit, limit_at, alpha, up_offset, cap_gate, cap_up
+        As in `glu`.
     rows : int, optional
         A static bound on the number of assignments, where fewer than T K can occur.
 
@@ -40,13 +47,14 @@ def moe(x, indices, weights, w_gate, w_up, w_down, *, activation="silu", rows=No
     Raises
     ------
     ValueError
-        An index outside -1 .. E-1; an unknown activation; more assignments than `rows`.
+        An index outside -1 .. E-1; attributes that `glu` refuses; more assignments than `rows`.
 
     References
     ----------
     Shazeer et al. 2017, eq. 1; Shazeer 2020, eq. 6.
     """
-    return program.forward(OP, (x, indices, weights, w_gate, w_up, w_down), activation=activation, rows=rows)
+    return program.forward(OP, (x, indices, weights, w_gate, w_up, w_down, b_gate, b_up, b_down), activation=activation, limit=limit,
+                           limit_at=limit_at, alpha=alpha, up_offset=up_offset, cap_gate=cap_gate, cap_up=cap_up, rows=rows)
 
 
 def moe_backward(saved, dy):
@@ -54,14 +62,21 @@ def moe_backward(saved, dy):
     return program.backward(OP, saved, dy)
 
 
-def moe_steps(dims, *, activation="silu", rows=None):
+def moe_steps(dims, *, rows=None, **gating):
     """Plan, permute, glu, combine."""
     return (
         Step("dispatch.plan", "indices", "token row offsets", {"experts": dims["E"], "rows": rows}),
         Step("dispatch.permute", "x token", "rows"),
-        Step("experts.glu", "rows offsets w_gate w_up w_down -", "out", {"activation": activation}),
+        Step("experts.glu", "rows offsets w_gate w_up w_down - b_gate b_up b_down", "out", gating),
         Step("dispatch.combine", "out weights row", "y"),
     )
+
+
+def _check(dims, x, indices, *weights, rows=None, **gating):
+    require_gating("moe", Gating(**gating), f"x has shape {tuple(x.shape)}")
+    live = int((indices >= 0).sum())
+    if rows is not None and live > rows:
+        raise ValueError(f"moe: rows={rows} cannot hold the {live} live assignments (indices has shape {tuple(indices.shape)})")
 
 
 # ---- what is checked -------------------------------------------------------------------------------------------------
@@ -89,6 +104,11 @@ def cases(rng):
     pairs = np.argsort(rng.random((6, 4)), axis=1)[:, :2]
     for activation in ACTIVATIONS:
         yield Case(activation, draw(rng, corpus.normal, pairs, D=2), {"activation": activation})
+    for name, attrs in VARIANTS.items():
+        yield Case(name, draw(rng, corpus.normal, pairs) | biases(rng, corpus.normal, E=4, F=3), attrs)
+    missing = np.where(pairs == 1, -1, pairs)
+    for name, attrs in EXACT.items():
+        yield Case(name, draw(rng, corpus.integers, missing) | biases(rng, corpus.integers, E=4, F=3), attrs, frozenset({"exact", "kink"}))
     yield Case("odd_sizes", draw(rng, corpus.normal, rng.integers(-1, 4, (37, 3)), D=19, F=21))
     yield from _exact_sums(rng, pairs)
 
@@ -107,13 +127,14 @@ def _exact_sums(rng, pairs):
     yield case("busy_expert", draw(rng, corpus.integers, busy, D=2, F=2), "identity")
 
 
+PARAMETERS = ("w_gate", "w_up", "w_down", "b_gate", "b_up", "b_down")
 RIGHT = {"x": np.zeros((4, 3)), "indices": np.zeros((4, 2), int), "weights": np.zeros((4, 2)), "w_gate": np.zeros((8, 3, 5)),
          "w_up": np.zeros((8, 3, 5)), "w_down": np.zeros((8, 5, 3))}
 INVALID = (
     (Case("id_too_large", {**RIGHT, "indices": np.full((4, 2), 8)}), ValueError, r"indices holds 8, outside -1 \.\. 7"),
     (Case("id_too_small", {**RIGHT, "indices": np.full((4, 2), -2)}), ValueError, r"indices holds -2, outside -1 \.\. 7"),
     (Case("rows_too_few", RIGHT, {"rows": 7}), ValueError, r"rows=7 cannot hold the 8 live assignments"),
-    (Case("unknown_activation", RIGHT, {"activation": "swish"}), ValueError, r"activation='swish' is not one of"),
+    *gating_errors("", RIGHT),
     (Case("other_width", {**RIGHT, "w_gate": np.zeros((8, 4, 5))}), ValueError, r"w_gate has shape \(8, 4, 5\), but D must be 3"),
     (Case("other_choices", {**RIGHT, "weights": np.zeros((4, 3))}), ValueError, r"weights has shape \(4, 3\), but K must be 2"),
     (Case("other_experts", {**RIGHT, "w_down": np.zeros((7, 5, 3))}), ValueError,
@@ -121,27 +142,23 @@ INVALID = (
 )
 
 
-def _activation(run):
-    return run.attrs.get("activation", "silu")
-
-
-def _dense(run, f, of=lambda x: x, **changes):
+def _dense(run, h, of=lambda x: x, **changes):
     """[T, D]: every choice on its own, by the dense form; weighted and added up.  `changes` replace inputs of the run."""
     v, ids = dense.reals(run.inputs | changes, of), (run.inputs | changes)["indices"]
     owner = np.where(ids < 0, run.dims.E, ids).ravel()
-    each = dense.gated({**v, "rows": np.repeat(v["x"], run.dims.K, axis=0)}, owner, f)
+    each = dense.gated({**v, "rows": np.repeat(v["x"], run.dims.K, axis=0)}, owner, h)
     return np.einsum("tk,tkd->td", v["weights"], each.reshape(*ids.shape, run.dims.D))
 
 
 def _near(run, got, want, **changes):
-    size = _dense(run, dense.bounding(_activation(run)), np.abs, **changes)
+    size = _dense(run, above(gating_of(run)), np.abs, **changes)
     return dense.close(run, got, np.asarray(want, np.float64), size, 2 * dense.terms(run.dims) + 4 * run.dims.K)
 
 
 def _experts_renamed(run):
     """Expert e becomes expert E-1-e."""
     ids = np.where(run.inputs["indices"] < 0, -1, run.dims.E - 1 - run.inputs["indices"])
-    flipped = {w: np.flip(run.inputs[w], 0) for w in ("w_gate", "w_up", "w_down")}
+    flipped = {w: np.flip(run.inputs[w], 0) for w in PARAMETERS if run.inputs[w] is not None}
     return _near(run, run.rerun(indices=ids, **flipped).y, run.outputs.y)
 
 
@@ -171,12 +188,12 @@ def _missing(run):
 
 def _idle_experts(run):
     idle = ~np.isin(np.arange(run.dims.E), run.inputs["indices"])
-    return [np.all(run.grads[w][idle] == 0) for w in ("w_gate", "w_up", "w_down")]
+    return [np.all(run.grads[w][idle] == 0) for w in PARAMETERS if run.grads[w] is not None]
 
 
 REQUIREMENTS = (
     Req("MOE-1", "A token's output is the weighted sum of its experts' outputs.",
-        lambda r: _near(r, r.outputs.y, _dense(r, ACTIVATIONS[_activation(r)].value))),
+        lambda r: _near(r, r.outputs.y, _dense(r, unit(gating_of(r))))),
     Req("MOE-2", "The numbering of the experts does not matter.", _experts_renamed),
     Req("MOE-3", "The order of the tokens does not matter.", _tokens_reversed),
     Req("MOE-4", "An id of -1 contributes nothing and its weight gets gradient 0; a token without an expert gives 0.", _missing),
@@ -188,7 +205,8 @@ REQUIREMENTS = (
 OP = Op(
     name="experts.moe",
     inputs=(Arg("x", "T D"), Arg("indices", "T K", "index", of="E"), Arg("weights", "T K"), Arg("w_gate", "E D F"),
-            Arg("w_up", "E D F"), Arg("w_down", "E F D")),
+            Arg("w_up", "E D F"), Arg("w_down", "E F D"), Arg("b_gate", "E F", optional=True), Arg("b_up", "E F", optional=True),
+            Arg("b_down", "E D", optional=True)),
     outputs=(Arg("y", "T D"),),
     forward=moe,
     backward=moe_backward,
@@ -196,6 +214,7 @@ OP = Op(
     cases=cases,
     invalid=INVALID,
     requirements=REQUIREMENTS,
+    check=_check,
     flops=lambda T, K, D, F, **_: (T * K * (6 * D * F + 5 * F + 2 * D), T * K * (12 * D * F + 15 * F + 4 * D)),
     refs=("Shazeer et al. 2017, eq. 1", "Shazeer 2020, eq. 6"),
 )

@@ -29,7 +29,7 @@ def relu(x):
     ----------
     Shazeer et al. 2017, appendix C: the experts' hidden layer.
     """
-    OP.bind(x)
+    OP.admit(x)
     wide = numerics.widen(x)
     return value(wide).astype(x.dtype, copy=False), Saved(wide, x.dtype)
 

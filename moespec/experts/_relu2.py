@@ -29,7 +29,7 @@ def relu2(x):
     ----------
     So et al. 2021 (Primer), section 4.
     """
-    OP.bind(x)
+    OP.admit(x)
     wide = numerics.widen(x)
     return value(wide).astype(x.dtype, copy=False), Saved(wide, x.dtype)
 

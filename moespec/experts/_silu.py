@@ -29,7 +29,7 @@ def silu(x):
     ----------
     Elfwing et al. 2017, eq. 2; Ramachandran et al. 2017 (Swish with beta = 1).
     """
-    OP.bind(x)
+    OP.admit(x)
     wide = numerics.widen(x)
     return value(wide).astype(x.dtype, copy=False), Saved(wide, x.dtype)
 

@@ -82,17 +82,18 @@ def _logistic(x):
     return 1 / (1 + np.exp(-x))
 
 
-def _swapped(rows, offsets, w_gate, w_up, w_down, dropout=None, **attrs):
-    return experts.glu(rows, offsets, w_up, w_gate, w_down, dropout, **attrs)
+def _swapped(rows, offsets, w_gate, w_up, w_down, dropout=None, b_gate=None, b_up=None, b_down=None, **attrs):
+    return experts.glu(rows, offsets, w_up, w_gate, w_down, dropout, b_up, b_gate, b_down, **attrs)
 
 
-def _no_dropout(rows, offsets, w_gate, w_up, w_down, dropout=None, **attrs):
-    return experts.glu(rows, offsets, w_gate, w_up, w_down, None, **attrs)
+def _no_dropout(rows, offsets, w_gate, w_up, w_down, dropout=None, *biases, **attrs):
+    return experts.glu(rows, offsets, w_gate, w_up, w_down, None, *biases, **attrs)
 
 
-def _wrong_activation(rows, offsets, w_gate, w_up, w_down, dropout=None, activation="silu"):
-    other = {"silu": "gelu", "gelu": "gelu_tanh", "gelu_tanh": "gelu"}.get(activation, activation)
-    return experts.glu(rows, offsets, w_gate, w_up, w_down, dropout, activation=other)
+def _wrong_activation(*inputs, activation="silu", **attrs):
+    shaped = attrs.get("alpha", 1) != 1 or attrs.get("cap_gate")
+    other = activation if shaped else {"silu": "gelu", "gelu": "gelu_tanh", "gelu_tanh": "gelu"}.get(activation, activation)
+    return experts.glu(*inputs, activation=other, **attrs)
 
 
 def _no_hidden_bias(rows, offsets, w_in, w_out, b_in=None, b_out=None, dropout=None, **attrs):
@@ -103,19 +104,19 @@ def _bias_of_the_first(rows, offsets, w, b=None):
     return experts.linear(rows, offsets, w, None if b is None else np.broadcast_to(b[:1], b.shape).copy())
 
 
-def _repeated_once(x, indices, weights, w_gate, w_up, w_down, **attrs):
+def _repeated_once(x, indices, weights, *params, **attrs):
     ids = indices.copy()
     for k in range(1, ids.shape[1]):
         ids[(indices[:, k:k + 1] == indices[:, :k]).any(1), k] = -1
-    return experts.moe(x, ids, weights, w_gate, w_up, w_down, **attrs)
+    return experts.moe(x, ids, weights, *params, **attrs)
 
 
-def _missing_is_zero(x, indices, weights, w_gate, w_up, w_down, **attrs):
-    return experts.moe(x, np.maximum(indices, 0), weights, w_gate, w_up, w_down, **attrs)
+def _missing_is_zero(x, indices, weights, *params, **attrs):
+    return experts.moe(x, np.maximum(indices, 0), weights, *params, **attrs)
 
 
-def _weight_before(x, indices, weights, w_gate, w_up, w_down, **attrs):
-    return experts.moe(x, indices, (weights * weights).astype(weights.dtype), w_gate, w_up, w_down, **attrs)
+def _weight_before(x, indices, weights, *params, **attrs):
+    return experts.moe(x, indices, (weights * weights).astype(weights.dtype), *params, **attrs)
 
 
 MUTANTS = (
