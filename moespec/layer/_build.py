@@ -16,7 +16,7 @@ def build(spec, tokens: int, *, rows: int = 1, training: bool = False, inputs=()
     """The program of `spec` for `tokens` tokens in `rows` batch rows; `inputs` are the names that the caller gives."""
     steps: list[Step] = []
     if isinstance(spec.router, Soft):
-        y = soft(spec, steps)
+        y = soft(spec, steps, rows)
     else:
         y = _discrete(spec, steps, tokens, rows, training, inputs)
     if spec.pool is not None:
