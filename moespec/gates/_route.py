@@ -8,6 +8,8 @@ from moespec.gates._topk import require_k
 from moespec.indexing import take
 from moespec.op import Arg, Case, Op, Req, Step
 
+SCORES = ("softmax", "sigmoid", "sqrt_softplus")
+
 
 def route(logits, indices=None, *, k=None, score="softmax", over="all", norm="none", eps=0.0, scale=1.0):
     r"""Score, select and weigh in named steps.
@@ -15,8 +17,9 @@ def route(logits, indices=None, *, k=None, score="softmax", over="all", norm="no
     .. math:: s = \mathrm{score}(l), \quad i_t = \mathrm{top}_k(s_t), \quad w = \mathrm{renormalize}(s_i) \qquad \text{over = all} \\
               i_t = \mathrm{top}_k(l_t), \quad w = \mathrm{renormalize}(\mathrm{score}(l_i)) \qquad \text{over = selected}
 
-    `score` is the name of a gate, looked up; the papers' own gates (`topk_softmax`, `softmax_topk`, the selection of `switch`,
-    `noisy_topk` and `gshard`) are instances.
+    `score` names two gates, looked up: itself for all experts, `selected_...` for the chosen ones.  The papers' own gates
+    (`topk_softmax`, `softmax_topk`, the selection of `switch`, `noisy_topk` and `gshard`) are instances with a softmax.  Scores that
+    saturate (a sigmoid of 1) tie, and ties go to the lower expert: there the two orders choose differently.
 
     Parameters
     ----------
@@ -25,8 +28,7 @@ def route(logits, indices=None, *, k=None, score="softmax", over="all", norm="no
         A given selection; -1 = no expert.
     k : int
         1 <= k <= E.  May be left out with `indices`.
-    score : str
-        ``"softmax"``.
+    score : {"softmax", "sigmoid", "sqrt_softplus"}
     over : {"all", "selected"}
         Score all experts, or the selected ones alone.
     norm, eps, scale
@@ -41,7 +43,7 @@ def route(logits, indices=None, *, k=None, score="softmax", over="all", norm="no
     Raises
     ------
     ValueError
-        An unknown `over`; as the steps do.
+        An unknown `score` or `over`; as the steps do.
 
     References
     ----------
@@ -57,6 +59,8 @@ def route_backward(saved, dweights):
 
 def route_steps(dims, *, k=None, score="softmax", over="all", norm="none", eps=0.0, scale=1.0):
     """The straight line; a selection that is given passes through `topk` as it is."""
+    if score not in SCORES:
+        raise ValueError(f"route: score={score!r} is not one of {', '.join(SCORES)}")
     weigh = Step("gates.renormalize", "chosen indices", "weights", {"norm": norm, "eps": eps, "scale": scale})
     if over == "all":
         return (Step(f"gates.{score}", "logits", "scores"),
@@ -78,19 +82,34 @@ def _check(dims, logits, indices, *, k=None, norm="none", eps=0.0, **attrs):
 
 # ---- what is checked -------------------------------------------------------------------------------------------------
 
+SCORED = ("normal", "dyadic", "signed_zeros", "no_tokens", "one_expert", "seven_experts", "nan", "minus_inf")
+
+
 def cases(rng):
     for case in corpus.logits(rng):
         k = min(2, case.inputs["logits"].shape[1])
         yield case.with_("all", k=k)
         yield case.with_("all_sum", k=k, norm="sum", scale=2.5)
         yield case.with_("selected", k=k, over="selected")
+        if case.name in SCORED:
+            for score in SCORES[1:]:
+                yield case.with_(f"{score}_sum", k=k, score=score, norm="sum", eps=1e-20, scale=2.5)
+                yield case.with_(f"{score}_selected", k=k, score=score, over="selected")
+    saturated = Case("saturated", {"logits": np.array([[40.0, 50.0, 60.0, 45.0, 3.0, 2.0]])}, {"k": 2, "score": "sigmoid"})
+    yield saturated.with_("all")                                           # four scores of 1: the lower two
+    yield saturated.with_("selected", over="selected")                     # the larger two
     for case in corpus.routings(rng):
-        yield case.add("given", logits=corpus.dyadic(rng, len(case.inputs["indices"]), 8)).with_(over="selected")
+        given = case.add("given", logits=corpus.dyadic(rng, len(case.inputs["indices"]), 8))
+        yield given.with_(over="selected")
+        yield given.with_("sigmoid", score="sigmoid", norm="sum", eps=1e-20)
+        yield given.with_("sqrt_softplus", score="sqrt_softplus", over="selected")
 
 
 INVALID = (
     (Case("k_above_experts", {"logits": np.zeros((16, 8))}, {"k": 9}), ValueError,
      r"^topk: k=9 exceeds the 8 experts \(scores has shape \(16, 8\)\)"),
+    (Case("score_unknown", {"logits": np.zeros((2, 8))}, {"k": 1, "score": "tanh"}), ValueError,
+     r"^route: score='tanh' is not one of softmax, sigmoid, sqrt_softplus"),
     (Case("over_unknown", {"logits": np.zeros((2, 8))}, {"k": 1, "over": "some"}), ValueError, r"^route: over='some' is not one of"),
     (Case("norm_unknown", {"logits": np.zeros((2, 8))}, {"k": 1, "norm": "l3"}), ValueError, r"^renormalize: norm='l3' is not one of"),
 )
@@ -99,7 +118,7 @@ INVALID = (
 def _ratio(run):
     """Two weights of a token stand in the ratio of their exponentials, however they are normalised."""
     l, ids, w = np.asarray(run.inputs["logits"], float), run.outputs.indices, np.asarray(run.outputs.weights, float)
-    if run.dims.K != 2 or not run.dims.T or not np.isfinite(l).all():
+    if run.attrs.get("score", "softmax") != "softmax" or run.dims.K != 2 or not run.dims.T or not np.isfinite(l).all():
         return None
     c = take(l, ids)
     sure = (ids >= 0).all(1) & (np.abs(l) < 20).all(1)
@@ -107,10 +126,24 @@ def _ratio(run):
     return ~sure | (np.abs(left - right) <= (1e-4 + 8 * run.unit) * np.maximum(left, right) + 1e-3 * (run.dtype == "float16"))
 
 
+def _own_scores(run):
+    """Scores that do not compete: a weight is its own expert's score, up to a factor that its token shares."""
+    l, ids, w = np.asarray(run.inputs["logits"], float), run.outputs.indices, np.asarray(run.outputs.weights, float)
+    if run.attrs.get("score", "softmax") == "softmax" or not run.dims.T or not np.isfinite(l).all():
+        return None
+    odds = np.exp(take(l, ids))
+    s = np.where(ids >= 0, odds / (1 + odds) if run.attrs["score"] == "sigmoid" else np.sqrt(np.log1p(odds)), 0.0)
+    if run.attrs.get("norm", "none") == "sum":
+        s = s * run.attrs.get("scale", 1.0) / np.maximum(s.sum(1, keepdims=True), 1e-20)
+    return np.abs(w - s) <= (1e-5 + 16 * run.unit) * s
+
+
 REQUIREMENTS = (
     Req("ROUTE-1", "Two weights of a token are in the ratio of the exponentials of their logits.", _ratio),
     Req("ROUTE-2", "A token without an expert has weights 0 and gradient 0.",
         lambda r: (r.outputs.indices >= 0).any(1, keepdims=True) | ((r.outputs.weights == 0).all(1, keepdims=True) & (r.grads["logits"] == 0))),
+    Req("ROUTE-3", "With a sigmoid or the root of a softplus a weight is its own expert's score, divided only by the sum that is asked for.",
+        _own_scores),
 )
 
 OP = Op(
