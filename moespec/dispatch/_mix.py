@@ -58,7 +58,7 @@ def mix(x, dispatch, group=None, *, experts, groups=1):
 
     References
     ----------
-    Puigcerver et al. 2023, eq. 1.
+    Puigcerver et al. 2023, section 2.1.
     """
     dims = OP.admit(x, dispatch, group, experts=experts, groups=groups)
     wide, d, owners = widen(x), widen(dispatch), indexing.members(group, dims.T, groups)
@@ -212,5 +212,5 @@ OP = Op(
     requirements=REQUIREMENTS,
     check=_check,
     flops=lambda T, S, D, **_: (2 * T * S * D, 4 * T * S * D),
-    refs=("Puigcerver et al. 2023, eq. 1",),
+    refs=("Puigcerver et al. 2023, section 2.1",),
 )

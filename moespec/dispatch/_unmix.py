@@ -47,7 +47,7 @@ def unmix(rows, combine, group=None, *, groups=1):
 
     References
     ----------
-    Puigcerver et al. 2023, eq. 3.
+    Puigcerver et al. 2023, section 2.1.
     """
     dims = OP.admit(rows, combine, group, groups=groups)
     c, slots, owners = widen(combine), by_group(widen(rows), groups), indexing.members(group, dims.T, groups)
@@ -127,5 +127,5 @@ OP = Op(
     requirements=REQUIREMENTS,
     check=_check,
     flops=lambda T, S, D, **_: (2 * T * S * D, 4 * T * S * D),
-    refs=("Puigcerver et al. 2023, eq. 3",),
+    refs=("Puigcerver et al. 2023, section 2.1",),
 )

@@ -38,7 +38,7 @@ def assign(scores, indices=None):
 
     References
     ----------
-    Lewis et al. 2021, section 3.1, eqs 3-4.
+    Lewis et al. 2021, section 3.1.
     """
     OP.admit(scores, indices)
     return indexing.assign(scores, None if indices is None else indices[:, 0]).astype(np.int64)[:, None], None
@@ -128,5 +128,5 @@ OP = Op(
     requirements=REQUIREMENTS,
     check=_check,
     flops=lambda T, E, **_: (T**2 * E, 0),
-    refs=("Lewis et al. 2021, section 3.1, eqs 3-4",),
+    refs=("Lewis et al. 2021, section 3.1",),
 )

@@ -43,7 +43,7 @@ def bias_proportional(bias, counts, *, rate, k, expected=None, ffn_experts=None)
 
     References
     ----------
-    LongCat team 2025 (LongCat-Flash), section 2.1, eq. 2.
+    LongCat team 2025 (LongCat-Flash), section 2.1.
     """
     dims = OP.admit(bias, counts, rate=rate, k=k, expected=expected, ffn_experts=ffn_experts)
     wide, real = widen(bias), dims.E if ffn_experts is None else ffn_experts
@@ -119,5 +119,5 @@ OP = Op(
     requirements=REQUIREMENTS,
     check=_check,
     flops=lambda E, **_: (5 * E, 0),
-    refs=("LongCat team 2025, section 2.1, eq. 2",),
+    refs=("LongCat team 2025, section 2.1",),
 )

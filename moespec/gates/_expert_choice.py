@@ -50,7 +50,7 @@ def expert_choice(scores, group=None, indices=None, *, capacity=None):
 
     References
     ----------
-    Zhou et al. 2022, section 3.2; Raposo et al. 2024 (mixture-of-depths), section 3.3.
+    Zhou et al. 2022, section 3.2; Raposo et al. 2024 (mixture-of-depths), section 3.
     """
     dims = OP.admit(scores, group, indices, capacity=capacity)
     owners = indexing.members(group, dims.T)
@@ -160,5 +160,5 @@ OP = Op(
     requirements=REQUIREMENTS,
     check=_check,
     flops=lambda T, E, **_: (T * E, T * E),
-    refs=("Zhou et al. 2022, section 3.2", "Raposo et al. 2024, section 3.3"),
+    refs=("Zhou et al. 2022, section 3.2", "Raposo et al. 2024, section 3"),
 )

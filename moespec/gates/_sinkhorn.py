@@ -39,7 +39,7 @@ def sinkhorn(logits, *, iterations=20):
 
     References
     ----------
-    Sinkhorn 1964; Clark et al. 2022, section 3 and appendix B.
+    Sinkhorn 1964; Clark et al. 2022 (S-BASE).
     """
     dims = OP.admit(logits, iterations=iterations)
     l = widen(logits)
@@ -119,5 +119,5 @@ OP = Op(
     requirements=REQUIREMENTS,
     check=_check,
     flops=lambda T, E, iterations=20, **_: (8 * T * E * iterations, 0),
-    refs=("Sinkhorn 1964", "Clark et al. 2022, section 3 and appendix B"),
+    refs=("Sinkhorn 1964", "Clark et al. 2022 (S-BASE)"),
 )

@@ -55,7 +55,7 @@ def soft(logits, group=None):
 
     References
     ----------
-    Puigcerver et al. 2023, eqs 1-3.
+    Puigcerver et al. 2023, section 2.1.
     """
     dims = OP.admit(logits, group)
     l, owners = numerics.widen(logits), indexing.members(group, dims.T)
@@ -140,5 +140,5 @@ OP = Op(
     requirements=REQUIREMENTS,
     check=_check,
     flops=lambda T, S, **_: (8 * T * S, 8 * T * S),
-    refs=("Puigcerver et al. 2023, eqs 1-3",),
+    refs=("Puigcerver et al. 2023, section 2.1",),
 )

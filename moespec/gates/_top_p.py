@@ -48,17 +48,16 @@ def top_p(scores, indices=None, *, p=None, at_most=None):
 
     References
     ----------
-    Huang et al. 2024, eqs 3-5 (the regulariser is `losses.router_entropy`).
+    Huang et al. 2024, section 3 (the regulariser is `losses.router_entropy`).
     """
     dims = OP.admit(scores, indices, p=p, at_most=at_most)
     wide = numerics.widen(scores)
     order = indexing.select(wide, at_most or dims.E, indices)
-    kept = indices >= 0 if indices is not None else None
     if p is not None:
         sums = np.cumsum(indexing.take(wide, order), axis=1)
         before = np.concatenate([np.zeros((dims.T, 1), sums.dtype), sums], axis=1)[:, :-1]
-        kept = indexing.decide(~(before >= p), kept)
-    ids = np.where(kept, order, -1).astype(np.int64)
+        order = np.where(indexing.decide(~(before >= p), None if indices is None else indices >= 0), order, -1)
+    ids = order.astype(np.int64)
     return Routing(ids, indexing.take(wide, ids).astype(scores.dtype)), Saved(ids, dims.E, scores.dtype)
 
 
@@ -128,7 +127,7 @@ def _best(run):
     if run.inputs["indices"] is not None:
         return None
     key, ids = indexing.order_key(run.inputs["scores"]), run.outputs.indices
-    want = [sorted(range(run.dims.E), key=lambda i, t=t: (-key[t, i], i))[:ids.shape[1]] for t in range(run.dims.T)]
+    want = [[i for _, i in sorted((-k, i) for i, k in enumerate(row.tolist()))][:ids.shape[1]] for row in key]
     on = ids >= 0
     return on[:, :1].all() & (on[:, :-1] >= on[:, 1:]).all() & (~on | (ids == np.array(want, int).reshape(ids.shape))).all()
 
@@ -159,5 +158,5 @@ OP = Op(
     requirements=REQUIREMENTS,
     check=_check,
     flops=lambda T, E, K, **_: (T * E + T * K, T * K),
-    refs=("Huang et al. 2024, eqs 3-5",),
+    refs=("Huang et al. 2024, section 3",),
 )
