@@ -56,7 +56,7 @@ def describe(name: str, spec: LayerSpec, d_model: int, entry: models.Family | No
     held, met = models.parameters(spec, d_model)
     costs = models.per_token(spec, d_model)
     forward, backward = models.total(costs)
-    lines += ["", f"Cost per token, {d_model} wide: {forward:,.0f} flop forward, {backward:,.0f} backward; {held:,} parameters, {met:,} met by a token",
-              "-" * 40]
+    lines += ["", f"Cost per token, {d_model} wide", "-" * 30,
+              f"{forward:,.0f} flop forward, {backward:,.0f} backward; {held:,} parameters, {met:,} met by a token", ""]
     lines += [f"  {line.step.op:24} {line.forward:16,.0f} {line.backward:16,.0f}" for line in costs if line.forward + line.backward >= 1]
     return "\n".join(lines)

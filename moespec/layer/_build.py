@@ -62,15 +62,15 @@ def _pool(spec, steps, y, tokens, rows, training, inputs):
     z = _discrete(other, inner, tokens, rows, training, inputs)
     own = {name: f"pool.{name}" for s in inner for name in (*s.reads.split(), *s.writes.split()) if name not in ("x", "-", "whole", "ones")}
     moved = [s._replace(reads=" ".join(own.get(n, n) for n in s.reads.split()), writes=" ".join(own[n] for n in s.writes.split())) for s in inner]
-    _only(steps, by, 0)
-    _only(moved, by, 1)
+    _only(steps, by, False)
+    _only(moved, by, True)
     steps += moved
     steps.append(Step("dispatch.add", f"{y} {own[z]}", "pooled"))
     return "pooled"
 
 
-def _only(steps, by, kind):
+def _only(steps, by, other):
     """Let the plan see the tokens of one kind only."""
     at = next(i for i, s in enumerate(steps) if s.op == "dispatch.plan")
     ids = steps[at].reads
-    steps[at:at + 1] = [Step("gates.of_kind", f"{ids} {by}", f"{ids}_of_kind", {"kind": kind}), steps[at]._replace(reads=f"{ids}_of_kind")]
+    steps[at:at + 1] = [Step("gates.of_kind", f"{ids} {by}", f"{ids}_of_kind", {"other": other}), steps[at]._replace(reads=f"{ids}_of_kind")]

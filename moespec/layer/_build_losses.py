@@ -15,8 +15,9 @@ DERIVED = {
 }
 # Values that a loss reads under the argument's own name although the layer calls them otherwise.
 NAMES = {"noisy": "logits", "thresholds": "router.thresholds"}
-# What a loss reads that looks at the logits alone (Loss.source).
-BY_LOGITS = {"probs": "probs", "indices": "top_logits"}
+# What a loss reads that does not look at what the router chose (Loss.source), and the step that selects it.
+SOURCES = {"router": {}, "logits": {"scores": "probs", "indices": "top_logits"}, "scores": {"indices": "top_scores"}}
+SELECTED = {"top_logits": "logits", "top_scores": "scores"}
 
 
 def losses(spec, steps, inputs):
@@ -25,9 +26,7 @@ def losses(spec, steps, inputs):
     for loss in spec.losses:
         op, reads = lookup(loss.op), []
         for arg in op.inputs:
-            name = NAMES.get(arg.name, arg.name)
-            if loss.source == "logits":
-                name = BY_LOGITS.get(name, name)
+            name = SOURCES[loss.source].get(arg.name, NAMES.get(arg.name, arg.name))
             _derive(spec, loss, name, steps, known)
             if name not in known and not arg.optional:
                 raise ValueError(f"{loss.op} reads {arg.name!r}, which this layer does not have: give it as context[{arg.name!r}]")
@@ -41,7 +40,7 @@ def _derive(spec, loss, name, steps, known):
         return
     if name == "outputs" and getattr(spec.router, "select", "") != "all":
         raise ValueError(f"{loss.op} reads the outputs of all experts: it needs Router(select='all')")
-    step = Step("gates.topk", "logits", name, {"k": spec.router.k}) if name == "top_logits" else DERIVED.get(name)
+    step = Step("gates.topk", SELECTED[name], name, {"k": spec.router.k}) if name in SELECTED else DERIVED.get(name)
     if step is not None and step.reads.split()[0] in known:
         steps.append(step)
         known.add(name)

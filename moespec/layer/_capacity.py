@@ -44,7 +44,8 @@ class Loss:
     """An auxiliary loss: the op, its coefficient (applied once, by the layer) and attributes; inputs are found by name.
 
     `source` ``"router"`` counts the ids that the router chose; ``"logits"`` those of the k largest logits, and takes the softmax of
-    the logits for probabilities, whatever the router does (the loss that most public code has).
+    the logits for probabilities, whatever the router does (the loss that most public code has); ``"scores"`` those of the k largest
+    scores, without a selection bias (the sequence-wise loss of DeepSeek-V3).
     """
 
     op: str
@@ -54,7 +55,7 @@ class Loss:
 
     def __post_init__(self):
         lookup(self.op)
-        one_of("Loss", "source", self.source, ("router", "logits"))
+        one_of("Loss", "source", self.source, ("router", "logits", "scores"))
         object.__setattr__(self, "attrs", tuple((str(k), v) for k, v in self.attrs))
 
     @property

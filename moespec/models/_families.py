@@ -10,6 +10,7 @@ from moespec.models._config import C, Times, When, make
 from moespec.models._family import Family
 from moespec.models._rows import (
     A1,
+    A3,
     ACT,
     CLAMP3,
     CLAMP4,
@@ -68,6 +69,7 @@ from moespec.models._rows import (
     STACKED,
     STACKED_WIDE,
     WIDE,
+    Z1,
 )
 
 SIZES = json.loads(resources.files("moespec.models").joinpath("sizes.json").read_text())
@@ -162,8 +164,9 @@ family("phimoe", "R25 E1 A1", R25, E1_WIDE, losses=POOLED, note="SparseMixer-v2.
 
 # capacity
 family("switch_transformers", "R26 E8 A3 Z1", R26, E8,
-       capacity=make(Capacity, fixed=C("expert_capacity"), scope="row", order="token"))
-family("nllb_moe", "R27 E8 A2", R27, E8.but(bias=True), note="The block passes a 0/1 mask where ids are expected; here is what its router describes.",
+       capacity=make(Capacity, fixed=C("expert_capacity"), scope="row", order="token"), losses=(A3, Z1))
+family("nllb_moe", "R27 E8 A2", R27, E8.but(bias=True), losses=POOLED,
+       note="The block passes a 0/1 mask where ids are expected; here is what its router describes.",
        capacity=make(Capacity, factor=1.0, formula="tutel", fixed=C("expert_capacity", None), eval_formula="share",
                      eval_factor=C("moe_eval_capacity_token_fraction", None, lambda f: f if f and f > 0 else None),
                      order=C("batch_prioritized_routing", "choice", lambda on: "batch" if on else "choice"),

@@ -7,7 +7,8 @@ import math
 from moespec.layer import Clamp, Experts, Given, Groups, Latent, Loss, Net, Norm, Router, Shared
 from moespec.models._config import C, Times, When, make
 
-ACTIVATIONS = {"silu": "silu", "swish": "silu", "gelu": "gelu", "gelu_pytorch_tanh": "gelu_tanh", "gelu_new": "gelu_tanh", "relu": "relu", "relu2": "relu2"}
+ACTIVATIONS = {"silu": "silu", "swish": "silu", "gelu": "gelu", "gelu_pytorch_tanh": "gelu_tanh", "gelu_new": "gelu_tanh",
+               "relu": "relu", "relu2": "relu2"}
 SCORES = {"sqrtsoftplus": "sqrt_softplus", "sigmoid": "sigmoid", "softmax": "softmax"}
 
 K = C("num_experts_per_tok|num_experts_per_token|moe_topk|moe_k|top_k_experts|moe_top_k")
@@ -58,7 +59,8 @@ R26 = make(Router, k=1, jitter=C("router_jitter_noise", 0.01), net=make(Net, bia
 R27 = make(Router, k=2, norm="clamp", eps=2.0**-23, net=make(Net, bias=C("router_bias", False)),
            accept=C("second_expert_policy", None, lambda policy: "gshard" if policy == "random" else None))
 R28 = make(Router, k=K, correction=True, **MODEL, net=make(
-    Net, kind="mlp", hidden=C("router_hidden_size"), memory=C("layer_idx", True, lambda layer: layer != 0), norm=make(Norm, eps=C("rms_norm_eps", 1e-5))))
+    Net, kind="mlp", hidden=C("router_hidden_size"), memory=C("layer_idx", True, lambda layer: layer != 0),
+    norm=make(Norm, eps=C("rms_norm_eps", 1e-5))))
 R29 = make(Router, k=K, over="selected", net=make(Net, kind="product_keys"), **MODEL)
 R30 = make(Given, by="dataset_index")
 JITTER = {"jitter": C("router_jitter_noise", 0.0), "jitter_to": "both"}
@@ -101,5 +103,6 @@ GATED = OWN.but(gate="sigmoid", bias=False)
 # ---- losses ----------------------------------------------------------------------------------------------------------
 
 COEF = C("router_aux_loss_coef|aux_loss_coef|moe_loss_weight", 0.001)
-A1 = make(Loss, op="losses.load_balance", coef=COEF, source="logits")
+A1 = make(Loss, op="losses.load_balance", coef=COEF, attrs=(("normalizer", "tokens"),), source="logits")
+A3 = make(Loss, op="losses.sequence_balance", coef=C("router_aux_loss_coef", 0.001), attrs=(("normalize", False),))
 Z1 = make(Loss, op="losses.z_loss", coef=C("router_z_loss_coef", 0.001))

@@ -44,7 +44,8 @@ def _selection(router):
     how = {"topk": f"the {router.k} largest of c", "all": "every expert", "batchwise": "strictly balanced over the batch", "relu": "every l > 0",
            "sparsemixer": "SparseMixer: the largest, then the second, each with a probability among its near rivals",
            "top_p": f"the fewest of the largest s that sum to {router.p:g}, at most {router.k}", "assign": "balanced assignment over the batch",
-           "sinkhorn": f"the {router.k} largest of a balanced transport plan", "table": f"{router.k} experts from a table, by token id"}[router.select]
+           "sinkhorn": f"the {router.k} largest of a balanced transport plan",
+           "table": f"{router.k} experts from a table, by token id"}[router.select]
     lines = [f"c = {on}{' + b' if router.correction else ''}"] if router.select == "topk" else []
     if router.groups:
         g = router.groups
@@ -69,7 +70,8 @@ def _weights(router):
 
 
 def _hierarchical(spec, router):
-    return [f"two levels: {router.primary.k} of {router.groups} groups by softmax over the chosen, then {router.secondary.k} experts in each; weights multiply"]
+    return [f"two levels: {router.primary.k} of {router.groups} groups by softmax over the chosen, then {router.secondary.k} experts in each",
+            "the weights of the two levels multiply"]
 
 
 def _expert_choice(spec, router):

@@ -19,8 +19,8 @@ import torch
 D, F, SHARED, E, K = 32, 24, 20, 8, 2
 BATCH, TIME, VOCAB = 2, 12, 11
 ANSWERS = {
-    "_experts_implementation": "eager", "vocab_size": VOCAB, "initializer_range": 0.02, "hidden_act": "silu", "hidden_activation": "gelu_pytorch_tanh",
-    "activation_function": "silu", "mlp_hidden_act": "relu2", "mlp_bias": False, "use_bias": False, "rms_norm_eps": 1e-6, "post_norm_eps": 1e-8,
+    "_experts_implementation": "eager", "vocab_size": VOCAB, "initializer_range": 0.02, "hidden_act": "silu",
+    "hidden_activation": "gelu_pytorch_tanh", "activation_function": "silu", "mlp_hidden_act": "relu2", "mlp_bias": False, "use_bias": False, "rms_norm_eps": 1e-6, "post_norm_eps": 1e-8,
     **dict.fromkeys(("hidden_size", "d_model"), D),
     **dict.fromkeys(("intermediate_size", "moe_intermediate_size", "expert_ffn_hidden_size", "ffn_hidden_size"), F),
     **dict.fromkeys(("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts"), E),
@@ -39,6 +39,7 @@ SWITCH = {"router_bias": True, "expert_capacity": 2, "router_ignore_padding_toke
 NLLB = {"router_bias": False, "expert_capacity": 64, "router_ignore_padding_tokens": False, "router_dtype": "float32", "second_expert_policy": "all",
         "normalize_router_prob_before_dropping": False, "batch_prioritized_routing": False, "moe_eval_capacity_token_fraction": 0.15,
         "activation_dropout": 0.0, "activation_function": "relu", "moe_token_dropout": 0.0}
+V4 = {**LIMIT, "scoring_func": "sqrtsoftplus", "mlp_layer_types": ["hash_moe", "moe"]}
 SOFTCAPS = {"scoring_func": "sigmoid", "mlp_gate_softcap": 4.0, "mlp_up_softcap": 25.0}
 
 
@@ -83,7 +84,7 @@ class Block:
     over: dict[str, Any] = field(default_factory=dict)
     args: tuple = ()
     module: str = ""
-    call: Callable = lambda block, x, more: block(x)          # noqa: E731
+    call: Callable = lambda block, x, more: block(x)
     context: tuple[str, ...] = ()
     make: Callable | None = None
     layer: int = 0
@@ -145,9 +146,9 @@ BLOCKS = {b.family + (f".{b.layer}" if b.layer else ""): b for b in (
     Block("deepseek_v2", "DeepseekV2Moe", GROUPED),
     Block("deepseek_v3", "DeepseekV3MoE"),
     Block("deepseek_v32", "DeepseekV32MoE"),
-    Block("deepseek_v4", "DeepseekV4SparseMoeBlock", {**LIMIT, "scoring_func": "sqrtsoftplus", "mlp_layer_types": ["hash_moe", "moe"]}, (0,),
+    Block("deepseek_v4", "DeepseekV4SparseMoeBlock", V4, (0,),
           call=lambda block, x, more: block(x, torch.tensor(more["input_ids"])), context=("input_ids",)),
-    Block("deepseek_v4", "DeepseekV4SparseMoeBlock", {**LIMIT, "scoring_func": "sqrtsoftplus", "mlp_layer_types": ["hash_moe", "moe"]}, (1,), layer=1),
+    Block("deepseek_v4", "DeepseekV4SparseMoeBlock", V4, (1,), layer=1),
     Block("diffusion_gemma", "DiffusionGemmaTextExperts", make=gemma, call=call_gemma),
     Block("doge", "DogeCDMoE", {"num_experts": 16, "num_experts_per_tok": 3, "norm_topk_prob": False}, call=call_doge),
     Block("dots1", "Dots1MoE"),

@@ -32,7 +32,8 @@ def fused(prefix="experts.", down="down_proj", gate_up="gate_up_proj", of="exper
 
 def transposed(split):
     """[E, D, 2F] and [E, F, D], with biases where the declaration has them."""
-    return (Tensor("experts.gate_up_proj", ("experts.w_gate", "experts.w_up"), split=split), Tensor("experts.down_proj", ("experts.w_down",)),
+    return (Tensor("experts.gate_up_proj", ("experts.w_gate", "experts.w_up"), split=split),
+            Tensor("experts.down_proj", ("experts.w_down",)),
             Tensor("experts.gate_up_proj_bias", ("experts.b_gate", "experts.b_up"), split=split), Tensor("experts.down_proj_bias", ("experts.b_down",)))
 
 
@@ -62,7 +63,7 @@ ONE = mlp("shared_expert.", "shared.0")
 PLAIN = (*GATE, *fused())
 DEEPSEEK = (*BIASED, *fused(), *SHARED)
 GATED = (*PLAIN, *ONE, *linear("shared_expert_gate", "shared.0.gate"))
-ON_DISK = separate("gate_proj", "up_proj", "down_proj")              # what most published files hold instead of the fused tensors
+ON_DISK = separate("gate_proj", "up_proj", "down_proj")    # what most published files hold instead of the fused tensors
 MIXTRAL_DISK = tuple(Tensor(f"block_sparse_moe.{t.name}", t.params, swap=t.swap, rank=t.rank) for t in (*GATE, *separate("w1", "w3", "w2")))
 GEMMA = (Tensor("router.scale", ("router.norm_scale",)), *linear("router.proj", "router.w"), Tensor("router.per_expert_scale", ("router.expert_scale",)))
 ERNIE = lambda of: (*linear(f"{of}gate", "router.w"), *correction(f"{of}gate.moe_statics.e_score_correction_bias", 2))      # noqa: E731
@@ -107,7 +108,8 @@ _TABLE = {
     "ernie4_5_vl_moe": (*ERNIE_TEXT, *pooled(ERNIE_TEXT), *SHARED),
     "longcat_flash": (*linear("router.classifier", "router.w"), *correction("router.e_score_correction_bias"), *fused(spare=True)),
     "deepseek_v4": (*DEEPSEEK, Tensor("gate.tid2eid", ("router.table",))),
-    "inkling": (Tensor("gate.weight", ("router.w", "router.w_shared"), swap=True, split="parts", axis=-2), Tensor("gate.global_scale", ("router.scale",), rank=1),
+    "inkling": (Tensor("gate.weight", ("router.w", "router.w_shared"), swap=True, split="parts", axis=-2),
+                Tensor("gate.global_scale", ("router.scale",), rank=1),
                 *correction("gate.e_score_correction_bias"), *fused(),
                 *(Tensor(f"shared_experts.{n}_proj", (f"shared.0.w_{n}",), swap=True) for n in ("gate", "up", "down"))),
     "gemma4 diffusion_gemma": (*GEMMA, *fused()),
