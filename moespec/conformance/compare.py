@@ -114,7 +114,7 @@ def _selection(scores, chosen):
         ids = chosen[row][chosen[row] >= 0]           # -1: a later rule rejected the choice
         if (ids >= value.shape[1]).any() or len(set(ids.tolist())) != len(ids):
             return Mismatch("selection is not distinct and in range", (row,), ids.tolist(), "distinct ids"), unsure
-        exact = not np.isfinite(value[row]).all() or not error[row].any()
+        exact = np.isnan(value[row]).any() or not np.isfinite(value[row][ids]).all() or not error[row].any()   # -inf may be left out
         key = order_key(value[row])
         order = np.argsort(~key, kind="stable")[: len(ids)]
         if np.array_equal(order, ids):

@@ -38,6 +38,7 @@ from moespec.gates import (
     _relu_route,
     _renormalize,
     _route,
+    _select,
     _selected_sigmoid,
     _selected_softmax,
     _selected_sqrt_softplus,
@@ -75,6 +76,7 @@ from moespec.gates._relu_route import relu_route, relu_route_backward
 from moespec.gates._renormalize import renormalize, renormalize_backward
 from moespec.gates._route import route, route_backward, route_steps
 from moespec.gates._routing import Routing
+from moespec.gates._select import select
 from moespec.gates._selected_sigmoid import selected_sigmoid, selected_sigmoid_backward
 from moespec.gates._selected_softmax import selected_softmax, selected_softmax_backward
 from moespec.gates._selected_sqrt_softplus import selected_sqrt_softplus, selected_sqrt_softplus_backward
@@ -92,20 +94,20 @@ from moespec.gates._topk_softmax import topk_softmax, topk_softmax_backward
 
 OPS = {op.short: op for op in (
     _linear.OP, _cast_like.OP, _jitter.OP, _noisy_logits.OP, _softmax.OP, _topk.OP, _gather.OP, _selected_softmax.OP, _renormalize.OP,
-    _accept.OP, _route.OP, _topk_softmax.OP, _softmax_topk.OP, _noisy_topk.OP, _of_kind.OP, _switch.OP, _gshard.OP, _batchwise.OP, _threshold.OP,
-    _hierarchical.OP, _expert_choice.OP, _l2_normalize.OP, _soft.OP, _relu_route.OP, _top_p.OP, _assign.OP, _sinkhorn.OP, _bias_sign.OP,
-    _bias_centred.OP, _bias_proportional.OP, _quantile_bias.OP, _sigmoid.OP, _sqrt_softplus.OP, _selected_sigmoid.OP,
-    _selected_sqrt_softplus.OP)}
+    _accept.OP, _route.OP, _topk_softmax.OP, _softmax_topk.OP, _noisy_topk.OP, _of_kind.OP, _switch.OP, _gshard.OP, _batchwise.OP,
+    _threshold.OP, _hierarchical.OP, _expert_choice.OP, _l2_normalize.OP, _soft.OP, _relu_route.OP, _top_p.OP, _assign.OP, _sinkhorn.OP,
+    _bias_sign.OP, _bias_centred.OP, _bias_proportional.OP, _quantile_bias.OP, _sigmoid.OP, _sqrt_softplus.OP, _selected_sigmoid.OP,
+    _selected_sqrt_softplus.OP, _select.OP)}
 
 __all__ = [
     "OPS", "Accepted", "NoisyLogits", "NoisyTopK", "Routing", "SoftRouting", "SwitchRouting", "accept", "accept_backward", "assign",
     "batchwise", "batchwise_backward", "bias_centred", "bias_proportional", "bias_sign", "cast_like", "cast_like_backward", "expert_choice",
     "expert_choice_backward", "gather", "gather_backward", "gshard", "gshard_backward", "hierarchical", "hierarchical_backward", "jitter",
     "jitter_backward", "l2_normalize", "l2_normalize_backward", "linear", "linear_backward", "noisy_logits", "noisy_logits_backward",
-    "noisy_topk", "noisy_topk_backward", "of_kind", "quantile_bias", "relu_route", "relu_route_backward", "renormalize", "renormalize_backward",
-    "route", "route_backward", "route_steps", "selected_sigmoid", "selected_sigmoid_backward", "selected_softmax",
-    "selected_softmax_backward", "selected_sqrt_softplus", "selected_sqrt_softplus_backward", "sigmoid", "sigmoid_backward", "sinkhorn",
-    "soft", "soft_backward", "softmax", "softmax_backward", "softmax_topk", "softmax_topk_backward", "sqrt_softplus",
-    "sqrt_softplus_backward", "switch", "switch_backward", "threshold", "threshold_backward", "top_p", "top_p_backward", "topk",
-    "topk_softmax", "topk_softmax_backward",
+    "noisy_topk", "noisy_topk_backward", "of_kind", "quantile_bias", "relu_route", "relu_route_backward", "renormalize",
+    "renormalize_backward", "route", "route_backward", "route_steps", "select", "selected_sigmoid", "selected_sigmoid_backward",
+    "selected_softmax", "selected_softmax_backward", "selected_sqrt_softplus", "selected_sqrt_softplus_backward", "sigmoid",
+    "sigmoid_backward", "sinkhorn", "soft", "soft_backward", "softmax", "softmax_backward", "softmax_topk", "softmax_topk_backward",
+    "sqrt_softplus", "sqrt_softplus_backward", "switch", "switch_backward", "threshold", "threshold_backward", "top_p", "top_p_backward",
+    "topk", "topk_softmax", "topk_softmax_backward",
 ]
