@@ -5,6 +5,7 @@ from __future__ import annotations
 from moespec import program
 from moespec.layer._build_capacity import limit
 from moespec.layer._build_experts import routed, whole_layer
+from moespec.layer._build_logits import Call
 from moespec.layer._build_losses import losses
 from moespec.layer._build_router import ROUTES, Names
 from moespec.layer._build_soft import soft
@@ -15,13 +16,11 @@ from moespec.op import Step
 def build(spec, tokens: int, *, rows: int = 1, training: bool = False, inputs=()) -> tuple[Step, ...]:
     """The program of `spec` for `tokens` tokens in `rows` batch rows; `inputs` are the names that the caller gives."""
     steps: list[Step] = []
-    if isinstance(spec.router, Soft):
-        y = soft(spec, steps, rows)
-    else:
-        y = _discrete(spec, steps, tokens, rows, training, inputs)
+    call = Call(tokens, rows, training, inputs)
+    y = soft(spec, steps, rows) if isinstance(spec.router, Soft) else _discrete(spec, steps, call)
     if spec.pool is not None:
-        y = _pool(spec, steps, y, tokens, rows, training, inputs)
-    whole_layer(spec, steps, y, training)
+        y = _pool(spec, steps, y, call)
+    whole_layer(spec, steps, y)
     losses(spec, steps, inputs)
     program.check(steps, inputs)
     return tuple(steps)
@@ -40,26 +39,26 @@ def _ids_of(steps):
     return next(s.reads.split()[0 if s.op == "dispatch.plan" else 1] for s in steps if s.op in ("dispatch.plan", "experts.singleton"))
 
 
-def _discrete(spec, steps, tokens, rows, training, inputs):
+def _discrete(spec, steps, call):
     """Route, limit, and run the chosen experts; the name of their weighted sum."""
-    jitter = getattr(spec.router, "jitter", 0.0) if training else 0.0
+    jitter = getattr(spec.router, "jitter", 0.0) if call.training else 0.0
     source = "x"
     if jitter:
         steps.append(Step("gates.jitter", "x noise.jitter", "x_jittered"))
         source = "x_jittered"
-    routing = ROUTES[type(spec.router)](spec, steps, source, training, tokens // max(rows, 1), tokens, inputs)
+    routing = ROUTES[type(spec.router)](spec, steps, source, call)
     if spec.capacity is not None:
-        routing = limit(spec, steps, routing, tokens, rows, training)
+        routing = limit(spec, steps, routing, call)
     both = jitter and spec.router.jitter_to == "both"
-    return routed(spec, steps, routing, source if both else "x", tokens, training)
+    return routed(spec, steps, routing, source if both else "x", call)
 
 
-def _pool(spec, steps, y, tokens, rows, training, inputs):
+def _pool(spec, steps, y, call):
     """The second router and its experts: their names carry the prefix ``pool.``, each side sees the tokens of its kind."""
     by = spec.pool.by
     other = type(spec)(router=spec.pool.router, experts=spec.pool.experts)
     inner: list[Step] = []
-    z = _discrete(other, inner, tokens, rows, training, inputs)
+    z = _discrete(other, inner, call)
     own = {name: f"pool.{name}" for s in inner for name in (*s.reads.split(), *s.writes.split()) if name not in ("x", "-", "whole", "ones")}
     moved = [s._replace(reads=" ".join(own.get(n, n) for n in s.reads.split()), writes=" ".join(own[n] for n in s.writes.split())) for s in inner]
     _only(steps, by, False)

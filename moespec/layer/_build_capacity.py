@@ -7,11 +7,11 @@ from moespec.layer._build_router import NOWHERE, Names
 from moespec.op import Step
 
 
-def limit(spec, steps, routing, tokens, rows, training):
+def limit(spec, steps, routing, call):
     """Drop or reroute what exceeds the capacity, then settle the weights of what stays."""
     rule, router = spec.capacity, spec.router
     per_row = rule.scope == "row"
-    size = _size(spec, tokens // rows if per_row and rows else tokens, training)
+    size = _size(spec, call.per_row if per_row else call.tokens, call.training)
     group = "group" if per_row else "-"
     how = getattr(router, "norm", "none")
     scale = {"norm": how, "eps": getattr(router, "eps", 0.0), "scale": getattr(router, "scale", 1.0)}

@@ -7,15 +7,15 @@ from moespec.layer._build_router import Names
 from moespec.op import Step
 
 
-def routed(spec, steps, routing, x, tokens, training):
+def routed(spec, steps, routing, x, call):
     """Run the chosen experts; the name of their weighted sum."""
     e = spec.experts
     steps.append(Step("gates.cast_like", f"{routing.weights} x", "combine_weights"))
-    seen = Names(routing.indices, "combine_weights")
+    seen = routing._replace(weights="combine_weights")
     if e.classes > e.n:
         steps.append(Step("gates.limit_ids", f"{routing.indices} combine_weights", "seen seen_weights", {"experts": e.n}))
         seen = Names("seen", "seen_weights")
-    y = _singleton(spec, steps, seen, x) if e.kind == "singleton" else _grouped(spec, steps, seen, x, tokens, training)
+    y = _singleton(spec, steps, seen, x) if e.kind == "singleton" else _grouped(spec, steps, seen, x, call)
     if getattr(spec.router, "scale_at", "") == "sum" and spec.router.scale != 1:
         steps.append(Step("gates.rescale", y, "scaled", {"factor": spec.router.scale}))
         y = "scaled"
@@ -28,20 +28,21 @@ def _singleton(spec, steps, seen, x):
     return "routed"
 
 
-def _grouped(spec, steps, seen, x, tokens, training):
+def _grouped(spec, steps, seen, x, call):
     """Plan, permute, the experts, combine."""
     e, weights = spec.experts, seen.weights
     if e.latent:
         x = _into_latent(e, steps, x)
     if e.partial:
         x = _common_hidden(e, steps, x)
-    steps.append(Step("dispatch.plan", seen.indices, "token row offsets", {"experts": e.n}))
+    bound = {} if seen.rows is None else {"rows": seen.rows}
+    steps.append(Step("dispatch.plan", seen.indices, "token row offsets", {"experts": e.n} | bound))
     steps.append(Step("dispatch.permute", f"{x} token", "rows"))
     rows = "rows"
     if getattr(spec.router, "weigh", "output") == "input":
         steps.append(Step("dispatch.weigh_rows", f"rows {weights} row", "weighted_rows"))
         rows, weights = "weighted_rows", "ones"
-    steps += _experts(spec, rows, tokens, training)
+    steps += _experts(spec, rows, call)
     out = norm(steps, e.norm, "out", "experts.norm_scale", "out_normed") if e.norm else "out"
     steps.append(Step("dispatch.combine", f"{out} {weights} row", "routed"))
     if e.latent:
@@ -65,13 +66,13 @@ def _common_hidden(e, steps, x):
     return "hidden"
 
 
-def _experts(spec, rows, tokens, training):
+def _experts(spec, rows, call):
     e = spec.experts
     if e.kind == "linear":
         return [Step("experts.linear", f"{rows} offsets experts.w" + (" experts.b" if e.bias else ""), "out")]
     steps, mask = [], "-"
-    if training and e.dropout:
-        steps.append(Step("dispatch.scatter_choices", "noise.dropout row", "dropout", {"rows": tokens * spec.columns}))
+    if call.training and e.dropout:
+        steps.append(Step("dispatch.scatter_choices", "noise.dropout row", "dropout", {"rows": call.tokens * spec.columns}))
         mask = "dropout"
     return [*steps, unit(e, "experts", rows, "offsets", mask, "out")]
 
@@ -109,7 +110,7 @@ def _weightless(e, steps, routing, x, y):
 
 # ---- what every token passes through ---------------------------------------------------------------------------------
 
-def whole_layer(spec, steps, y, training):
+def whole_layer(spec, steps, y):
     """Add the shared experts, norm and bias of the layer; the last name written is ``y``."""
     for n, shared in enumerate(spec.shared):
         z = SHARED[shared.gate](spec, steps, shared, f"shared.{n}")

@@ -2,20 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
+from typing import NamedTuple
+
 from moespec.op import Step
 
 
-def to_logits(router, steps, source, training, inputs):
+class Call(NamedTuple):
+    """What a program is built for."""
+
+    tokens: int
+    rows: int                       # batch rows
+    training: bool
+    inputs: Container[str]          # the names that the caller gives
+
+    @property
+    def per_row(self):
+        return self.tokens // self.rows if self.rows else self.tokens
+
+
+def to_logits(router, steps, source, call):
     """Tokens to logits, with whatever is done to them before a score."""
     if router.net.kind == "product_keys":
         for half in ("first", "second"):
             steps.append(Step("gates.linear", f"{source} router.w_{half}", half, {"dtype": router.dtype}))
         return
     line = _changes(router.net)
-    noisy = router.noise in ("gaussian", "gumbel") and training
+    noisy = router.noise in ("gaussian", "gumbel") and call.training
     first = "clean" if noisy else "logits"
     raw = "raw_logits" if line else first
-    NETS[router.net.kind](router, steps, source, raw, inputs)
+    NETS[router.net.kind](router, steps, source, raw, call)
     for n, (op, attrs) in enumerate(line):
         out = first if n == len(line) - 1 else f"{raw}_{n}"
         steps.append(Step(op, raw if n == 0 else f"{raw}_{n - 1}", out, attrs))
@@ -28,7 +44,7 @@ def _changes(net):
     return found + ([("gates.softcap", {"cap": net.cap})] if net.cap is not None else [])
 
 
-def plain_net(router, steps, source, out, inputs):
+def plain_net(router, steps, source, out, call):
     net = router.net
     if net.norm is not None:
         source = norm(steps, net.norm, source, "router.norm_scale", "x_normed")
@@ -56,10 +72,10 @@ def norm(steps, declared, source, scale, out):
     return out
 
 
-def _mlp(router, steps, source, out, inputs):
+def _mlp(router, steps, source, out, call):
     """A projection, the previous layer's added, a norm, two layers of GELUs, the logits."""
     dtype = {"dtype": router.dtype}
-    before = router.net.memory and "router_states" in inputs
+    before = router.net.memory and "router_states" in call.inputs
     steps.append(Step("gates.linear", f"{source} router.w_in router.b_in", "projected" if before else "router_state", dtype))
     if before:
         steps.append(Step("gates.mix_in", "projected router_states router.memory_scale", "router_state"))

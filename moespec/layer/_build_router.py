@@ -19,13 +19,14 @@ class Names(NamedTuple):
 
     indices: str
     weights: str
+    rows: int | None = None         # a bound on the assignments, where it is less than tokens times columns
 
 
-def token_choice(spec, steps, source, training, per_row, tokens, inputs):
+def token_choice(spec, steps, source, call):
     """Logits, then what the router's `select` says, then the scales."""
     router = spec.router
-    to_logits(router, steps, source, training, inputs)
-    routing = SELECT[router.select](spec, steps, training)
+    to_logits(router, steps, source, call)
+    routing = SELECT[router.select](spec, steps, call.training)
     return _scales(spec, steps, routing)
 
 
@@ -172,7 +173,7 @@ def _scales(spec, steps, routing):
 
 # ---- the other routers -----------------------------------------------------------------------------------------------
 
-def _hierarchical(spec, steps, source, training, per_row, tokens, inputs):
+def _hierarchical(spec, steps, source, call):
     router = spec.router
     linear(router.primary, steps, source, "logits_primary", "router.primary", "_primary")
     steps.append(Step("gates.topk_softmax", "logits_primary group_indices", "group_indices group_weights", {"k": router.primary.k}))
@@ -182,21 +183,21 @@ def _hierarchical(spec, steps, source, training, per_row, tokens, inputs):
     return Names("indices", "weights")
 
 
-def _expert_choice(spec, steps, source, training, per_row, tokens, inputs):
+def _expert_choice(spec, steps, source, call):
     router = spec.router
-    plain_net(router, steps, source, "logits", inputs)
+    plain_net(router, steps, source, "logits", call)
     scores = "logits"
     if router.score != "none":
         steps.append(Step(f"gates.{router.score}", "logits", "scores"))
         scores = "scores"
-    own = per_row if router.scope == "row" else tokens
+    own = call.per_row if router.scope == "row" else call.tokens
     size = min(own, max(1, capacity_of(own, spec.experts.n, 1, router.factor, formula="switch")))
     group = "group" if router.scope == "row" else "-"
     steps.append(Step("gates.expert_choice", f"{scores} {group} indices", "indices weights", {"capacity": size}))
-    return Names("indices", "weights")
+    return Names("indices", "weights", spec.experts.n * size * (call.tokens // own if own else 0))
 
 
-def _given(spec, steps, source, training, per_row, tokens, inputs):
+def _given(spec, steps, source, call):
     router = spec.router
     if router.vocab:
         steps.append(Step("gates.lookup", f"{router.by} router.table", "indices", {"experts": spec.experts.n}))

@@ -135,7 +135,7 @@ def backward(saved, dy=None, *, dlosses=None, **cotangents):
     return Grads((_zeros(backend, values["x"]) if dx is None else dx).reshape(saved.shape), params)
 
 
-REPLAY = ("indices", "group_indices")          # inputs that a program always knows: None unless given
+REPLAY = ("indices", "group_indices", "pool.indices")          # inputs that a program always knows: None unless given
 
 
 def _inputs(spec, params, x, tokens, noise, rng, context, training, backend):

@@ -16,7 +16,7 @@ from moespec.layer._router import Norm, Router
 from moespec.layer._routers import ExpertChoice, Given, Hierarchical, Soft
 
 NOISE = ("jitter", "logits", "logits_primary", "accept", "order", "dropout", "heun")
-GIVEN = ("x", "indices", "group_indices", "group", "whole", "ones", "shared_indices")
+GIVEN = ("x", "indices", "group_indices", "pool.indices", "group", "whole", "ones", "shared_indices")
 
 
 @dataclass(frozen=True)

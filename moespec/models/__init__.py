@@ -32,6 +32,6 @@ from moespec.models._words import choices, declared, words
 
 PAPERS = {f.__name__: f for f in (
     jacobs1991, shazeer2017, shazeer2017_hierarchical, shazeer2017_balanced, gshard2020, switch2021, base2021, hash2021, vmoe2021,
-    expert_choice2022, sbase2022, soft_moe2023, mixtral, deepseekmoe2024, mod2024, peer2024, top_p2024, remoe2024)}
+    expert_choice2022, sbase2022, soft_moe2023, deepseekmoe2024, mod2024, peer2024, top_p2024, remoe2024)}
 
-__all__ = ["FAMILIES", "PAPERS", "Family", "Missing", "choices", "declared", "parameters", "per_token", "total", "words", *PAPERS]
+__all__ = ["FAMILIES", "PAPERS", "Family", "Missing", "choices", "declared", "parameters", "per_token", "total", "words", "mixtral", *PAPERS]

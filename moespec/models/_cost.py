@@ -72,6 +72,8 @@ def _dims(op: Op, step, shapes, tokens, columns):
             base, plus = dimension(letter)
             dims.setdefault(base, size - int(plus or 0))
     attrs = step.attrs
+    if attrs.get("rows") is not None:
+        dims["N"] = attrs["rows"]
     rows = attrs.get("groups", 1) * dims.get("S", 0) if step.op == "dispatch.mix" else dims.get("T", tokens) * dims.get("K", columns)
     fallback = {"K": attrs.get("k") or columns, "E": attrs.get("experts", 0), "N": rows}
     return {**fallback, **dims}
