@@ -37,7 +37,11 @@ from moespec.gates import (
     _quantile_bias,
     _relu_route,
     _renormalize,
+    _rescale,
+    _rms_norm,
     _route,
+    _scale_experts,
+    _scale_weights,
     _select,
     _selected_sigmoid,
     _selected_softmax,
@@ -45,6 +49,7 @@ from moespec.gates import (
     _sigmoid,
     _sinkhorn,
     _soft,
+    _softcap,
     _softmax,
     _softmax_topk,
     _sqrt_softplus,
@@ -74,8 +79,12 @@ from moespec.gates._of_kind import of_kind
 from moespec.gates._quantile_bias import quantile_bias
 from moespec.gates._relu_route import relu_route, relu_route_backward
 from moespec.gates._renormalize import renormalize, renormalize_backward
+from moespec.gates._rescale import rescale, rescale_backward
+from moespec.gates._rms_norm import rms_norm, rms_norm_backward
 from moespec.gates._route import route, route_backward, route_steps
 from moespec.gates._routing import Routing
+from moespec.gates._scale_experts import scale_experts, scale_experts_backward
+from moespec.gates._scale_weights import scale_weights, scale_weights_backward
 from moespec.gates._select import select
 from moespec.gates._selected_sigmoid import selected_sigmoid, selected_sigmoid_backward
 from moespec.gates._selected_softmax import selected_softmax, selected_softmax_backward
@@ -83,6 +92,7 @@ from moespec.gates._selected_sqrt_softplus import selected_sqrt_softplus, select
 from moespec.gates._sigmoid import sigmoid, sigmoid_backward
 from moespec.gates._sinkhorn import sinkhorn
 from moespec.gates._soft import SoftRouting, soft, soft_backward
+from moespec.gates._softcap import softcap, softcap_backward
 from moespec.gates._softmax import softmax, softmax_backward
 from moespec.gates._softmax_topk import softmax_topk, softmax_topk_backward
 from moespec.gates._sqrt_softplus import sqrt_softplus, sqrt_softplus_backward
@@ -97,7 +107,7 @@ OPS = {op.short: op for op in (
     _accept.OP, _route.OP, _topk_softmax.OP, _softmax_topk.OP, _noisy_topk.OP, _of_kind.OP, _switch.OP, _gshard.OP, _batchwise.OP,
     _threshold.OP, _hierarchical.OP, _expert_choice.OP, _l2_normalize.OP, _soft.OP, _relu_route.OP, _top_p.OP, _assign.OP, _sinkhorn.OP,
     _bias_sign.OP, _bias_centred.OP, _bias_proportional.OP, _quantile_bias.OP, _sigmoid.OP, _sqrt_softplus.OP, _selected_sigmoid.OP,
-    _selected_sqrt_softplus.OP, _select.OP)}
+    _selected_sqrt_softplus.OP, _select.OP, _softcap.OP, _rescale.OP, _scale_weights.OP, _scale_experts.OP, _rms_norm.OP)}
 
 __all__ = [
     "OPS", "Accepted", "NoisyLogits", "NoisyTopK", "Routing", "SoftRouting", "SwitchRouting", "accept", "accept_backward", "assign",
@@ -105,9 +115,10 @@ __all__ = [
     "expert_choice_backward", "gather", "gather_backward", "gshard", "gshard_backward", "hierarchical", "hierarchical_backward", "jitter",
     "jitter_backward", "l2_normalize", "l2_normalize_backward", "linear", "linear_backward", "noisy_logits", "noisy_logits_backward",
     "noisy_topk", "noisy_topk_backward", "of_kind", "quantile_bias", "relu_route", "relu_route_backward", "renormalize",
-    "renormalize_backward", "route", "route_backward", "route_steps", "select", "selected_sigmoid", "selected_sigmoid_backward",
-    "selected_softmax", "selected_softmax_backward", "selected_sqrt_softplus", "selected_sqrt_softplus_backward", "sigmoid",
-    "sigmoid_backward", "sinkhorn", "soft", "soft_backward", "softmax", "softmax_backward", "softmax_topk", "softmax_topk_backward",
-    "sqrt_softplus", "sqrt_softplus_backward", "switch", "switch_backward", "threshold", "threshold_backward", "top_p", "top_p_backward",
-    "topk", "topk_softmax", "topk_softmax_backward",
+    "renormalize_backward", "rescale", "rescale_backward", "rms_norm", "rms_norm_backward", "route", "route_backward", "route_steps",
+    "scale_experts", "scale_experts_backward", "scale_weights", "scale_weights_backward", "select", "selected_sigmoid",
+    "selected_sigmoid_backward", "selected_softmax", "selected_softmax_backward", "selected_sqrt_softplus",
+    "selected_sqrt_softplus_backward", "sigmoid", "sigmoid_backward", "sinkhorn", "soft", "soft_backward", "softcap", "softcap_backward",
+    "softmax", "softmax_backward", "softmax_topk", "softmax_topk_backward", "sqrt_softplus", "sqrt_softplus_backward", "switch",
+    "switch_backward", "threshold", "threshold_backward", "top_p", "top_p_backward", "topk", "topk_softmax", "topk_softmax_backward",
 ]

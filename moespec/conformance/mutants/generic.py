@@ -71,7 +71,7 @@ def _break_output(op, forward, defect):
 def _break_gradient(backward, defect):
     def wrong(saved, *cotangents):
         grads = list(as_tuple(backward(saved, *cotangents)))
-        last = max(i for i, d in enumerate(grads) if d is not None)
+        last = max(i for i, d in enumerate(grads) if d is not None and (np.ndim(d) or defect is not _off_by_one_row))   # a scalar has no rows
         grads[last] = defect(np.asarray(grads[last]))
         return tuple(grads)
 

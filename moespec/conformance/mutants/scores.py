@@ -55,6 +55,69 @@ def _route_softmax(logits, indices=None, **attrs):
     return gates.route(logits, indices, **{**attrs, "score": "softmax"})
 
 
+def _softcap_hard(logits, *, cap):
+    return np.clip(logits, logits.dtype.type(-cap), logits.dtype.type(cap)), gates.softcap(logits, cap=cap)[1]
+
+
+def _softcap_not_multiplied_back(logits, *, cap):
+    return np.tanh(numerics.widen(logits) / cap).astype(logits.dtype), gates.softcap(logits, cap=cap)[1]
+
+
+def _softcap_slope_over_cap(cap):
+    def backward(saved, dcapped):
+        return (numerics.widen(gates.softcap_backward(saved, dcapped)) / cap).astype(saved.dtype)
+    return backward
+
+
+def _divided(logits, *, factor):
+    return (numerics.widen(logits) / factor).astype(logits.dtype), gates.rescale(logits, factor=factor)[1]
+
+
+def _factor_left_out(saved, dscaled):
+    return dscaled.astype(saved.dtype)
+
+
+def _scale_of_the_last_token(saved, dscaled):
+    dweights, dscale = gates.scale_weights_backward(saved, dscaled)
+    d, w = numerics.widen(dscaled), numerics.widen(saved.weights)
+    return dweights, (d[-1:] * w[-1:]).sum().astype(dscale.dtype)
+
+
+def _scale_twice(weights, scale):
+    g = numerics.widen(scale)
+    return (numerics.widen(weights) * g * g).astype(weights.dtype), gates.scale_weights(weights, scale)[1]
+
+
+def _scale_of_the_place(weights, indices, scale):
+    places = np.where(indices >= 0, np.arange(indices.shape[1]) % len(scale), -1)         # the j-th scale for the j-th choice
+    return gates.scale_experts(weights, places, scale)[0], gates.scale_experts(weights, indices, scale)[1]
+
+
+def _scale_overwrites(saved, dscaled):
+    dweights, dscale = gates.scale_experts_backward(saved, dscaled)
+    last = np.zeros_like(dscale)
+    live = saved.indices >= 0
+    last[saved.indices[live]] = (numerics.widen(dscaled) * numerics.widen(saved.weights)).astype(dscale.dtype)[live]
+    return dweights, last
+
+
+def _norm_eps_outside(x, scale=None, *, eps=1e-6, factor=1.0):
+    wide = numerics.widen(x)
+    with np.errstate(all="ignore"):
+        y = wide / (np.sqrt((wide * wide).mean(1, keepdims=True)) + eps) * factor
+    return (y if scale is None else y * numerics.widen(scale)).astype(x.dtype), gates.rms_norm(x, scale, eps=eps, factor=factor)[1]
+
+
+def _norm_by_sum(x, scale=None, *, eps=1e-6, factor=1.0):
+    return gates.rms_norm(x, scale, eps=eps, factor=factor * x.shape[1]**-0.5)[0], gates.rms_norm(x, scale, eps=eps, factor=factor)[1]
+
+
+def _norm_as_constant(saved, dy):
+    _, dscale = gates.rms_norm_backward(saved, dy)
+    u = numerics.widen(dy) * saved.factor * saved.inverse
+    return (u if saved.scale is None else u * numerics.widen(saved.scale)).astype(saved.x.dtype), dscale
+
+
 MUTANTS = (
     Mutant("gates.sigmoid", "by the hyperbolic tangent: the lower tail lost", _tanh_form),
     Mutant("gates.sigmoid", "softmax", _softmax_instead),
@@ -67,4 +130,16 @@ MUTANTS = (
     Mutant("gates.selected_sqrt_softplus", "-1 scored", _missing_scored("selected_sqrt_softplus")),
     Mutant("gates.selected_sqrt_softplus", "what stands at -1 spoils the score", _hidden_nan),
     Mutant("gates.route", "softmax whatever the score", _route_softmax),
+    Mutant("gates.softcap", "a hard clip", _softcap_hard),
+    Mutant("gates.softcap", "not multiplied back", _softcap_not_multiplied_back),
+    Mutant("gates.softcap", "gradient divided by the cap", backward=_softcap_slope_over_cap(5.0)),
+    Mutant("gates.rescale", "divided by the factor", _divided),
+    Mutant("gates.rescale", "factor left out of the gradient", backward=_factor_left_out),
+    Mutant("gates.scale_weights", "scale applied twice", _scale_twice),
+    Mutant("gates.scale_weights", "gradient of the scale from the last token", backward=_scale_of_the_last_token),
+    Mutant("gates.scale_experts", "scale of the choice instead of the expert", _scale_of_the_place),
+    Mutant("gates.scale_experts", "gradient overwrites instead of adding", backward=_scale_overwrites),
+    Mutant("gates.rms_norm", "eps outside the root", _norm_eps_outside),
+    Mutant("gates.rms_norm", "divided by the length instead of the mean square", _norm_by_sum),
+    Mutant("gates.rms_norm", "norm taken as constant in backward", backward=_norm_as_constant),
 )
