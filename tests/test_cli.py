@@ -1,6 +1,7 @@
 """The command line, as a user runs it."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -16,12 +17,27 @@ def test_verify_prints_the_matrix_and_writes_the_report(tmp_path, capsys):
     out = capsys.readouterr().out
     assert "gates.topk" in out
     assert "0 failed" in out
-    report = json.loads(path.read_text())
+    (report,) = json.loads(path.read_text())["reports"]
     assert report["failed"] == 0
     assert report["executed"] == len([r for r in report["results"] if r["status"] != "skip"]) > 500
     ids = [r["id"] for r in report["results"] if r["kind"] == "forward"]
     assert "topk-forward-float32-tie_lower_index_k1" in ids
     assert len(ids) == len(set(ids))
+
+
+def test_reports_of_several_backends_become_one_matrix(tmp_path):
+    for name in ("numpy", "numba"):
+        assert main(["verify", name, "--op", "gates.topk", "--dtype", "float32", "--report", str(tmp_path / f"{name}.json")]) == 0
+    files = [str(tmp_path / f"{name}.json") for name in ("numpy", "numba")]
+    assert main(["report", *files, "--out", str(tmp_path / "matrix.md")]) == 0
+    table = (tmp_path / "matrix.md").read_text()
+    assert "| requirement | numpy float32 | numba float32 |" in table
+    assert re.search(r"^\| TOPK-2: Ids are listed .* \| pass \d+ \| pass \d+ \|$", table, re.MULTILINE)
+    assert main(["report", *files, "--out", str(tmp_path / "matrix.html")]) == 0
+    assert "TOPK-2" in (tmp_path / "matrix.html").read_text()
+    assert main(["report", files[0], "--out", str(tmp_path / "matrix.txt")]) == 2
+    (tmp_path / "other.json").write_text("[]")
+    assert main(["report", str(tmp_path / "other.json"), "--out", str(tmp_path / "m.md")]) == 2
 
 
 def test_verify_of_nothing_is_an_error(capsys):

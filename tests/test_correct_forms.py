@@ -200,3 +200,41 @@ def test_flushing_subnormals_is_admitted(name, dtype):
         return tuple(flush(d) for d in as_tuple(right.backward(saved, *cotangents)))
 
     assert not failures(Mutated(Mutant(name, "flush to zero", forward, backward if op.backward else None)), op, dtype)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+def test_sums_in_vector_lanes_with_fused_multiply_add_are_admitted(dtype):
+    """A Numba kernel compiled with reassociation and contraction: the order of its sums is the compiler's."""
+    numba = pytest.importorskip("numba", reason="the extra `numba` is not installed")
+
+    @numba.njit(fastmath={"reassoc", "contract", "arcp", "nsz"})
+    def softmax(l, p):
+        for t in range(len(l)):
+            top, total = l[t].max(), l.dtype.type(0)
+            for e in range(l.shape[1]):
+                p[t, e] = np.exp(l[t, e] - top)
+                total += p[t, e]
+            for e in range(l.shape[1]):
+                p[t, e] = p[t, e] / total
+
+    @numba.njit(fastmath={"reassoc", "contract", "arcp", "nsz"})
+    def pull(p, d, out):
+        for t in range(len(p)):
+            inner = p.dtype.type(0)
+            for e in range(p.shape[1]):
+                inner += p[t, e] * d[t, e]
+            for e in range(p.shape[1]):
+                out[t, e] = p[t, e] * d[t, e] - p[t, e] * inner
+
+    def forward(logits):
+        p = np.empty(logits.shape, F)
+        softmax(logits.astype(F), p)
+        return p.astype(logits.dtype), (p, logits.dtype)
+
+    def backward(saved, dprobs):
+        p, kind = saved
+        out = np.empty(p.shape, F)
+        pull(p, dprobs.astype(F), out)
+        return out.astype(kind)
+
+    assert not failures(Mutated(Mutant("gates.softmax", "numba", forward, backward)), OPS["gates.softmax"], dtype)

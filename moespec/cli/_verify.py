@@ -9,7 +9,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from moespec import backend, conformance
 from moespec.cli import _mutants
 from moespec.cli._matrix import matrix
-from moespec.conformance import suite
+from moespec.conformance import saved, suite
 from moespec.conformance.isolated import Died, Isolated
 from moespec.conformance.reproduce import recipe
 from moespec.conformance.side_by_side import verify_by_dtype
@@ -27,9 +27,13 @@ def add_to(commands):
     verify.add_argument("--in-process", action="store_true", help="run the backend in this process, for a debugger: a crash ends the run")
     verify.add_argument("--known-failures", "--xfails", dest="known", metavar="FILE",
                         help="ids (or shell patterns) of checks that are known to fail; one that no longer fails is an error")
-    verify.add_argument("--report", metavar="FILE.json|FILE.html", help="write every result")
+    verify.add_argument("--report", metavar="FILE", help="write every result: .json, .html or .md")
     verify.add_argument("--mutants", action="store_true", help="test the suite instead: does it refuse every faulty implementation?")
     verify.set_defaults(run=run)
+    report = commands.add_parser("report", help="one page of several reports: the matrix requirement x backend x dtype")
+    report.add_argument("files", nargs="+", metavar="FILE.json")
+    report.add_argument("--out", required=True, metavar="FILE.html|FILE.md")
+    report.set_defaults(run=_report)
 
 
 def run(options):
@@ -45,10 +49,13 @@ def run(options):
                 raise
             print(error)
     if options.report:
-        if len(reports) != 1:
-            raise ValueError(f"--report holds one backend, got {', '.join(r.backend for r in reports)}: name one")
-        reports[0].save(options.report)
+        saved.save(reports, options.report)
     return 0 if reports and all(r.ok for r in reports) else 1
+
+
+def _report(options):
+    saved.save([report for file in options.files for report in saved.load(file)], options.out)
+    return 0
 
 
 def _verify_named(name, options):

@@ -12,37 +12,57 @@ td:first-child,th:first-child,td.text{text-align:left}.pass{background:#e4f4e4}.
 .xfail{background:#eadcf5}.none{background:#f3f3f3;color:#888}code{font-size:90%}"""
 
 
-def page(report) -> str:
-    """The page of a report."""
-    dtypes = list(dict.fromkeys(r.dtype for r in report.results if r.dtype != "-"))
-    ops = list(dict.fromkeys(r.op for r in report.results if r.dtype != "-"))
-    texts = {req.id: req.text for name in ops if name in OPS for req in OPS[name].requirements}
-    parts = [
-        f"<h1>{escape(report.backend)}</h1><p>{escape(report.device)}, seed {report.seed}: {report.executed} checks executed, "
-        f"{len(report.failures)} failed.</p>",
-        "<h2>Operations</h2>", _table("op", dtypes, [(f"<code>{escape(n)}</code>", n) for n in ops], report.cells()),
-        "<h2>Requirements</h2>", _table("requirement", dtypes, [(f"<code>{escape(i)}</code> {escape(t)}", i) for i, t in texts.items()],
-                                        report.requirements()),
-        "<h2>Failures</h2>" if report.failures else "", _failures(report.failures),
-    ]
+def page(reports) -> str:
+    """The page of the reports of one or several backends."""
+    columns, texts = columns_of(reports), texts_of(reports)
+    ops = list(dict.fromkeys(r.op for report in reports for r in report.results if r.dtype != "-"))
+    parts = [f"<h1>{escape(', '.join(r.backend for r in reports))}</h1>"]
+    parts += [f"<p>{escape(line)}</p>" for line in counts_of(reports)]
+    parts += ["<h2>Operations</h2>", _table("op", columns, [(f"<code>{escape(n)}</code>", n) for n in ops], [r.cells() for r in reports]),
+              "<h2>Requirements</h2>", _table("requirement", columns, [(f"<code>{escape(i)}</code> {escape(t)}", i) for i, t in texts.items()],
+                                              [r.requirements() for r in reports])]
+    failures = [f for r in reports for f in r.failures]
+    parts += ["<h2>Failures</h2>", _failures(failures)] if failures else []
     return (f"<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'><title>moespec: "
-            f"{escape(report.backend)}</title><style>{STYLE}</style>{''.join(parts)}</html>\n")
+            f"{escape(', '.join(r.backend for r in reports))}</title><style>{STYLE}</style>{''.join(parts)}</html>\n")
 
 
-def _table(head, dtypes, rows, cells):
-    body = "".join(f"<tr><td>{label}</td>{''.join(_cell(cells.get((key, d))) for d in dtypes)}</tr>" for label, key in rows)
-    return f"<table><tr><th>{head}</th>{''.join(f'<th>{escape(d)}</th>' for d in dtypes)}</tr>{body}</table>"
+def counts_of(reports):
+    """A line a backend."""
+    return [f"{r.backend} ({r.device}), seed {r.seed}: {r.executed} checks executed, {len(r.failures)} failed" for r in reports]
+
+
+def columns_of(reports):
+    """(position of the report, dtype) of the dtypes that were run, in order; wrong inputs and differences have none of their own."""
+    own = ("invalid", "gradient", "stale")
+    return [(i, d) for i, report in enumerate(reports) for d in dict.fromkeys(r.dtype for r in report.results if r.kind not in own)]
+
+
+def texts_of(reports):
+    """Every requirement of the ops that were run, and its text."""
+    ops = dict.fromkeys(r.op for report in reports for r in report.results)
+    return {req.id: req.text for name in ops if name in OPS for req in OPS[name].requirements}
+
+
+def _table(head, columns, rows, tables):
+    names = "".join(f"<th>{escape(d)}</th>" for _, d in columns)
+    body = "".join(f"<tr><td>{label}</td>{''.join(_cell(tables[i].get((key, d))) for i, d in columns)}</tr>" for label, key in rows)
+    return f"<table><tr><th>{head}</th>{names}</tr>{body}</table>"
+
+
+def verdict(counts):
+    """(class, text) of a cell: pass n, fail, xfail, weak, or not run; never a blank that looks green."""
+    executed = sum(n for s, n in (counts or {}).items() if s != "skip")
+    if not executed:
+        return "none", "not run"
+    worst = next(s for s in ("fail", "xfail", "pass", "weak") if counts.get(s))
+    weak = f" ({counts['weak']} weak)" if counts.get("weak") else ""
+    return worst, f"{executed}{weak}" if worst == "pass" else f"{counts[worst]} {worst} of {executed}"
 
 
 def _cell(counts):
-    """Pass n, fail, xfail, weak, or not run: never a blank that looks green."""
-    if not counts or not sum(n for s, n in counts.items() if s != "skip"):
-        return "<td class=none>not run</td>"
-    worst = next(s for s in ("fail", "xfail", "pass", "weak") if counts.get(s))
-    executed = sum(n for s, n in counts.items() if s != "skip")
-    weak = f" ({counts['weak']} weak)" if counts.get("weak") else ""
-    text = f"{executed}{weak}" if worst == "pass" else f"{counts[worst]} {worst} of {executed}"
-    return f"<td class={worst}>{text}</td>"
+    kind, text = verdict(counts)
+    return f"<td class={kind}>{text}</td>"
 
 
 def _failures(failures):

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from dataclasses import asdict, dataclass, field, replace
 from fnmatch import fnmatchcase as fnmatch
 from pathlib import Path
-
-from moespec.conformance.html import page
 
 
 @dataclass(frozen=True)
@@ -73,8 +70,14 @@ class Report:
         return table
 
     def to_dict(self):
-        return {"format": 1, "backend": self.backend, "device": self.device, "seed": self.seed, "executed": self.executed,
+        return {"backend": self.backend, "device": self.device, "seed": self.seed, "executed": self.executed,
                 "failed": len(self.failures), "results": [{"id": r.id, **asdict(r)} for r in self.results]}
+
+    @classmethod
+    def from_dict(cls, d):
+        """The inverse of `to_dict`."""
+        results = [Result(**{k: v for k, v in r.items() if k != "id"}) for r in d["results"]]
+        return cls(d["backend"], d["device"], d["seed"], results)
 
     def requirements(self):
         """(requirement, dtype) -> Counter of statuses."""
@@ -83,11 +86,6 @@ class Report:
             if r.requirement:
                 table.setdefault((r.requirement, r.dtype), Counter())[r.status] += 1
         return table
-
-    def save(self, path):
-        """Write the report, as JSON or (by the name's ending) as HTML."""
-        path = Path(path)
-        path.write_text(page(self) if path.suffix == ".html" else json.dumps(self.to_dict(), indent=1) + "\n")
 
 
 def read_known(path):

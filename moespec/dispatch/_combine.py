@@ -43,7 +43,7 @@ def combine(rows, weights, row):
     ValueError
         A row outside -1 .. N-1.
     """
-    dims = OP.bind(rows, weights, row)
+    dims = OP.admit(rows, weights, row)
     x, w = widen(rows), np.where(row >= 0, widen(weights), 0.0)
     y = np.zeros((dims.T, dims.D), x.dtype)
     for k in range(dims.K):

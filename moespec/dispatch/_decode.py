@@ -39,7 +39,7 @@ def decode(combine, buffers):
     ----------
     Lepikhin et al. 2020, section 3.2 (GSEC,GECM->GSM).
     """
-    OP.bind(combine, buffers)
+    OP.admit(combine, buffers)
     return np.einsum("tec,ecd->td", widen(combine), widen(buffers)).astype(buffers.dtype), Saved(combine, buffers)
 
 

@@ -60,15 +60,14 @@ def drop(indices, priority=None, noise=None, group=None, *, experts, capacity, o
     ----------
     Lepikhin et al. 2020, algorithm 1; Fedus et al. 2021, eq. 3; Riquelme et al. 2021, section 3.3 (batch priority).
     """
-    OP.bind(indices, priority, noise, group)
-    _require(indices, priority, noise, group, experts, capacity, order)
+    OP.admit(indices, priority, noise, group, experts=experts, capacity=capacity, order=order)
     if capacity is None:
         return indices.astype(np.int64), None
     place = places(indices, sequence(indices, order, priority, noise), experts, group)
     return np.where((indices >= 0) & (place < capacity), indices, -1).astype(np.int64), None
 
 
-def _require(indices, priority, noise, group, experts, capacity, order):
+def _check(dims, indices, priority, noise, group, *, experts, capacity, order="choice"):
     require_ids("drop", indices, experts)
     if order not in ORDERS:
         raise ValueError(f"drop: order={order!r} is not one of {', '.join(ORDERS)}")
@@ -170,6 +169,7 @@ OP = Op(
     cases=cases,
     invalid=INVALID,
     requirements=REQUIREMENTS,
+    check=_check,
     flops=lambda T, K, **_: (T * K, 0),
     refs=("Lepikhin et al. 2020, algorithm 1", "Fedus et al. 2021, eq. 3", "Riquelme et al. 2021, section 3.3"),
 )

@@ -39,7 +39,7 @@ def encode(mask, x):
     ----------
     Lepikhin et al. 2020, section 3.2 (GSEC,GSM->EGCM).
     """
-    OP.bind(mask, x)
+    OP.admit(mask, x)
     x_wide = widen(x)
     return np.einsum("tec,td->ecd", mask.astype(x_wide.dtype), x_wide).astype(x.dtype), Saved(mask, x.dtype)
 

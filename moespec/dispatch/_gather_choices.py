@@ -41,7 +41,7 @@ def gather_choices(rows, row):
     ValueError
         A row outside -1 .. N-1.
     """
-    dims = OP.bind(rows, row)
+    dims = OP.admit(rows, row)
     return indexing.take_rows(rows, row), Saved(row, dims.N, rows.dtype)
 
 

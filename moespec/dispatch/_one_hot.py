@@ -55,9 +55,7 @@ def one_hot(indices, weights, *, experts, capacity):
     ----------
     Lepikhin et al. 2020, algorithm 1 and section 3.2.
     """
-    OP.bind(indices, weights)
-    require_ids("one_hot", indices, experts)
-    require_capacity("one_hot", capacity, None, indices.shape)
+    OP.admit(indices, weights, experts=experts, capacity=capacity)
     tokens, k = indices.shape
     place = places(indices, choice_major(tokens, k), experts)
     spot = (np.arange(tokens, dtype=np.int64)[:, None] * experts + indices) * capacity + place
@@ -74,6 +72,11 @@ def one_hot_backward(saved, dcombine):
     .. math:: \bar w_{tj} = \overline{\mathrm{combine}}_{t, i_{tj}, \mathrm{place}_{tj}}
     """
     return indexing.take_rows(widen(dcombine).reshape(-1), saved.spot).astype(saved.dtype)
+
+
+def _check(dims, indices, weights, *, experts, capacity):
+    require_ids("one_hot", indices, experts)
+    require_capacity("one_hot", capacity, None, indices.shape)
 
 
 # ---- what is checked -------------------------------------------------------------------------------------------------
@@ -122,6 +125,7 @@ OP = Op(
     cases=cases,
     invalid=INVALID,
     requirements=REQUIREMENTS,
+    check=_check,
     flops=lambda T, E, C, **_: (T * E * C, 0),
     refs=("Lepikhin et al. 2020, algorithm 1, section 3.2",),
 )

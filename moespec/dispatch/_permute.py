@@ -40,7 +40,7 @@ def permute(x, token):
     ValueError
         A token outside -1 .. T-1.
     """
-    dims = OP.bind(x, token)
+    dims = OP.admit(x, token)
     return indexing.take_rows(x, token), Saved(token, dims.T, x.dtype)
 
 

@@ -40,8 +40,7 @@ def reroute(indices, scores, group=None, *, capacity):
     ----------
     Fedus et al. 2021, appendix B.
     """
-    dims = OP.bind(indices, scores, group)
-    require_capacity("reroute", capacity, group, indices.shape)
+    dims = OP.admit(indices, scores, group, capacity=capacity)
     if capacity is None:
         return indices.astype(np.int64), None
     row = np.zeros(dims.T, np.int64) if group is None else group
@@ -57,6 +56,10 @@ def reroute(indices, scores, group=None, *, capacity):
             asking[t, k] = next((e for e in best[t] if e not in asked[t]), -1)
             asked[t].add(int(asking[t, k]))
     return kept, None
+
+
+def _check(dims, indices, scores, group, *, capacity):
+    require_capacity("reroute", capacity, group, indices.shape)
 
 
 # ---- what is checked -------------------------------------------------------------------------------------------------
@@ -119,6 +122,7 @@ OP = Op(
     cases=cases,
     invalid=INVALID,
     requirements=REQUIREMENTS,
+    check=_check,
     flops=lambda T, K, E, **_: (T * E + T * K, 0),
     refs=("Fedus et al. 2021, appendix B",),
 )

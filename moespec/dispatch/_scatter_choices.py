@@ -41,9 +41,7 @@ def scatter_choices(values, row, *, rows):
     ValueError
         A row outside -1 .. N-1.
     """
-    OP.bind(values, row)
-    if row.size and not -1 <= row.min() <= row.max() < rows:
-        raise ValueError(f"scatter_choices: row holds {row.min()} .. {row.max()}, outside -1 .. {rows - 1} (row has shape {row.shape})")
+    OP.admit(values, row, rows=rows)
     return indexing.add_rows(widen(values), row, rows).astype(values.dtype), Saved(row, values.dtype)
 
 
@@ -53,6 +51,11 @@ def scatter_choices_backward(saved, dout):
     .. math:: \bar v_{tj} = \overline{\mathrm{out}}_{\mathrm{row}_{tj}}
     """
     return indexing.take_rows(dout, saved.row).astype(saved.dtype)
+
+
+def _check(dims, values, row, *, rows):
+    if row.size and not -1 <= row.min() <= row.max() < rows:
+        raise ValueError(f"scatter_choices: row holds {row.min()} .. {row.max()}, outside -1 .. {rows - 1} (row has shape {row.shape})")
 
 
 # ---- what is checked -------------------------------------------------------------------------------------------------
@@ -85,6 +88,7 @@ OP = Op(
     cases=cases,
     invalid=INVALID,
     requirements=REQUIREMENTS,
+    check=_check,
     flops=lambda T, K, F, **_: (T * K * F, 0),
     refs=("docs/design.md, decision 3",),
 )

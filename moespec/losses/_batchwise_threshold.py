@@ -49,9 +49,7 @@ def batchwise_threshold(probs, thresholds, *, k):
     ----------
     Shazeer et al. 2017, eqs 18-20.
     """
-    dims = OP.bind(probs, thresholds)
-    if not 1 <= k <= dims.E:
-        raise ValueError(f"batchwise_threshold: k={k} must be in 1 .. {dims.E} (probs has shape {tuple(probs.shape)})")
+    dims = OP.admit(probs, thresholds, k=k)
     x, limit = widen(probs), widen(thresholds)
     m = k * dims.T // dims.E
     batch = indexing.untake(np.ones((dims.E, m)), indexing.topk(x.T, m), dims.T).T
@@ -65,6 +63,11 @@ def batchwise_threshold_backward(saved, dloss):
     .. math:: \bar T_i = \sum_t (M^\mathrm{batch}_{ti} - M^\mathrm{thr}_{ti}) \, \bar L
     """
     return (saved.difference.sum(0) * dloss).astype(saved.dtype)
+
+
+def _check(dims, probs, thresholds, *, k):
+    if not 1 <= k <= dims.E:
+        raise ValueError(f"batchwise_threshold: k={k} must be in 1 .. {dims.E} (probs has shape {tuple(probs.shape)})")
 
 
 # ---- what is checked -------------------------------------------------------------------------------------------------
@@ -118,6 +121,7 @@ OP = Op(
     cases=cases,
     invalid=INVALID,
     requirements=REQUIREMENTS,
+    check=_check,
     flops=lambda T, E, **_: (4 * T * E, T * E),
     refs=("Shazeer et al. 2017, eqs 18-20",),
 )

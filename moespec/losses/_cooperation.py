@@ -44,7 +44,7 @@ def cooperation(probs, outputs, target):
     ----------
     Jacobs et al. 1991, eq. 1.1 (the paper writes it for one case: T = 1).
     """
-    OP.bind(probs, outputs, target)
+    OP.admit(probs, outputs, target)
     p, o = widen(probs), widen(outputs)
     error = widen(target) - (p[:, :, None] * o).sum(1)
     return valid_mean((error * error).sum(1)).astype(acc(probs)), Saved(probs, outputs, error)

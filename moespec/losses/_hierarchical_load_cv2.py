@@ -66,13 +66,9 @@ def hierarchical_load_cv2(clean_primary, sigma_primary, logits_primary, clean, s
     ----------
     Shazeer et al. 2017, eq. 14.
     """
-    dims = OP.bind(clean_primary, sigma_primary, logits_primary, clean, sigma, noisy, group_indices, order_primary, order)
-    if groups != dims.G or dims.E % groups:
-        raise ValueError(f"hierarchical_load_cv2: groups={groups} must be the {dims.G} columns of clean_primary "
-                         f"and divide the {dims.E} experts (clean has shape {tuple(clean.shape)})")
+    dims = OP.admit(clean_primary, sigma_primary, logits_primary, clean, sigma, noisy, group_indices, order_primary, order,
+                    k_primary=k_primary, k=k, groups=groups)
     size = dims.E // groups
-    require_load("hierarchical_load_cv2", sigma_primary, order_primary, k_primary, groups)
-    require_load("hierarchical_load_cv2", sigma, None if order is None else order[:, :order.shape[1] // groups], k, size)
     first = _level(clean_primary, sigma_primary, logits_primary, order_primary, k_primary, (dims.T, groups))
     second = _level(clean, sigma, noisy, order, k, (dims.T * groups, size))
     member = (indexing.untake(np.ones(group_indices.shape), group_indices, groups) > 0).astype(acc(clean))
@@ -93,6 +89,15 @@ def _level(clean, sigma, noisy, order, k, shape):
     order = indexing.select(h, size, None if order is None else order.reshape(shape[0], size)).astype(np.int64, copy=False)
     z, p = chances(c, s, h, order, k)
     return p, (s, z, order, k)
+
+
+def _check(dims, clean_primary, sigma_primary, logits_primary, clean, sigma, noisy, group_indices, order_primary, order,
+           *, k_primary, k, groups):
+    if groups != dims.G or dims.E % groups:
+        raise ValueError(f"hierarchical_load_cv2: groups={groups} must be the {dims.G} columns of clean_primary "
+                         f"and divide the {dims.E} experts (clean has shape {tuple(clean.shape)})")
+    require_load("hierarchical_load_cv2", sigma_primary, order_primary, k_primary, groups)
+    require_load("hierarchical_load_cv2", sigma, None if order is None else order[:, :order.shape[1] // groups], k, dims.E // groups)
 
 
 def hierarchical_load_cv2_backward(saved, dloss):
@@ -181,6 +186,7 @@ OP = Op(
     cases=cases,
     invalid=INVALID,
     requirements=REQUIREMENTS,
+    check=_check,
     flops=lambda T, E, G, **_: (12 * T * (E + G), 10 * T * (E + G)),
     refs=("Shazeer et al. 2017, eq. 14",),
 )

@@ -51,8 +51,7 @@ def importance_cv2(indices, weights, *, experts):
     ----------
     Shazeer et al. 2017, eqs 6 and 7 (the coefficient w_importance is the layer's).
     """
-    OP.bind(indices, weights)
-    indexing.require_ids("importance_cv2", indices, experts)
+    OP.admit(indices, weights, experts=experts)
     importance = indexing.add_rows(widen(weights), indices, experts)
     return cv2(importance).astype(acc(weights)), Saved(indices, weights.dtype, importance)
 
@@ -63,6 +62,10 @@ def importance_cv2_backward(saved, dloss):
     .. math:: \bar w_{tj} = \Big( \frac{2 (v_i - m)}{E m^2} - \frac{2 s^2}{E m^3} \Big) \bar L, \qquad i = i_{tj}
     """
     return indexing.take_rows(cv2_backward(saved.importance, dloss), saved.indices).astype(saved.dtype)
+
+
+def _check(dims, indices, weights, *, experts):
+    indexing.require_ids("importance_cv2", indices, experts)
 
 
 # ---- what is checked -------------------------------------------------------------------------------------------------
@@ -112,6 +115,7 @@ OP = Op(
     cases=cases,
     invalid=INVALID,
     requirements=REQUIREMENTS,
+    check=_check,
     flops=lambda T, K, experts, **_: (T * K + 4 * experts, T * K + 6 * experts),
     refs=("Shazeer et al. 2017, eqs 6-7",),
 )

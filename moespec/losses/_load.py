@@ -65,8 +65,7 @@ def load(clean, sigma, noisy, order=None, *, k):
     ----------
     Shazeer et al. 2017, eqs 8-10.
     """
-    dims = OP.bind(clean, sigma, noisy, order)
-    require_load("load", sigma, order, k, dims.E)
+    dims = OP.admit(clean, sigma, noisy, order, k=k)
     c, s, h = widen(clean), widen(sigma), widen(noisy)
     order = indexing.select(h, min(k + 1, dims.E), order).astype(np.int64, copy=False)
     z, p = chances(c, s, h, order, k)
@@ -82,6 +81,10 @@ def load_backward(saved, dload):
     """
     dclean, dsigma, dnoisy = chances_backward(saved.sigma, saved.z, saved.order, saved.k, dload)
     return tuple(d.astype(t) for d, t in zip((dclean, dsigma, dnoisy), saved.dtypes, strict=True))
+
+
+def _check(dims, clean, sigma, noisy, order, *, k):
+    require_load("load", sigma, order, k, dims.E)
 
 
 def require_load(name, sigma, order, k, experts):
@@ -198,6 +201,7 @@ OP = Op(
     cases=cases,
     invalid=invalid("load"),
     requirements=REQUIREMENTS,
+    check=_check,
     flops=lambda T, E, **_: (12 * T * E, 10 * T * E),
     refs=("Shazeer et al. 2017, eqs 8-10",),
 )

@@ -56,8 +56,7 @@ def load_cv2(clean, sigma, noisy, order=None, *, k):
     ----------
     Shazeer et al. 2017, eqs 8-11 (the coefficient w_load is the layer's).
     """
-    dims = OP.bind(clean, sigma, noisy, order)
-    require_load("load_cv2", sigma, order, k, dims.E)
+    OP.admit(clean, sigma, noisy, order, k=k)
     (loads, order), inner = load(clean, sigma, noisy, order, k=k)
     return LoadCv2(cv2(loads), order), Saved(inner, loads)
 
@@ -68,6 +67,10 @@ def load_cv2_backward(saved, dloss):
     .. math:: \bar \ell_i = \Big( \frac{2 (\ell_i - m)}{E m^2} - \frac{2 s^2}{E m^3} \Big) \bar L
     """
     return load_backward(saved.inner, cv2_backward(saved.load, dloss))
+
+
+def _check(dims, clean, sigma, noisy, order, *, k):
+    require_load("load_cv2", sigma, order, k, dims.E)
 
 
 # ---- what is checked -------------------------------------------------------------------------------------------------
@@ -96,6 +99,7 @@ OP = Op(
     cases=cases,
     invalid=invalid("load_cv2"),
     requirements=REQUIREMENTS,
+    check=_check,
     flops=lambda T, E, **_: (12 * T * E + 4 * E, 10 * T * E + 6 * E),
     refs=("Shazeer et al. 2017, eqs 8-11",),
 )

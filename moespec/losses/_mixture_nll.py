@@ -57,9 +57,7 @@ def mixture_nll(logits, outputs, target, *, sigma=1.0):
     ----------
     Jacobs et al. 1991, eq. 1.3.
     """
-    OP.bind(logits, outputs, target)
-    if not sigma > 0:
-        raise ValueError(f"mixture_nll: sigma={sigma} must be above 0 (outputs has shape {tuple(outputs.shape)})")
+    OP.admit(logits, outputs, target, sigma=sigma)
     s, error = widen(logits), widen(target)[:, None, :] - widen(outputs)
     joint = s - logsumexp(s, axis=1)[:, None] - (error * error).sum(2) / (2.0 * sigma**2)
     loss = -valid_mean(logsumexp(joint, axis=1))
@@ -80,6 +78,11 @@ def mixture_nll_backward(saved, dloss):
     dlogits = d * (p * h.sum(1, keepdims=True) - h)                 # sum(h) = 1 up to rounding, as in everybody's autograd
     doutputs = -d / saved.sigma**2 * h[:, :, None] * saved.error
     return dlogits.astype(saved.dtype), doutputs.astype(saved.outputs.dtype)
+
+
+def _check(dims, logits, outputs, target, *, sigma=1.0):
+    if not sigma > 0:
+        raise ValueError(f"mixture_nll: sigma={sigma} must be above 0 (outputs has shape {tuple(outputs.shape)})")
 
 
 # ---- what is checked -------------------------------------------------------------------------------------------------
@@ -157,6 +160,7 @@ OP = Op(
     cases=cases,
     invalid=INVALID,
     requirements=REQUIREMENTS,
+    check=_check,
     flops=lambda T, E, C, **_: (T * E * (3 * C + 12), T * E * (2 * C + 4)),
     refs=("Jacobs et al. 1991, eq. 1.3",),
 )

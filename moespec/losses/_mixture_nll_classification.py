@@ -51,7 +51,7 @@ def mixture_nll_classification(logits, outputs, labels):
     ----------
     Jacobs et al. 1991, eq. 1.3 with a multinomial in place of the Gaussian.
     """
-    OP.bind(logits, outputs, labels)
+    OP.admit(logits, outputs, labels)
     s, o = widen(logits), widen(outputs)
     own = np.broadcast_to(np.maximum(labels, 0)[:, None, None], (*o.shape[:2], 1))
     right = np.take_along_axis(o, own, 2)[:, :, 0] - logsumexp(o, axis=2)

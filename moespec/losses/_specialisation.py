@@ -46,7 +46,7 @@ def specialisation(probs, outputs, target):
     ----------
     Jacobs et al. 1991, eq. 1.2.
     """
-    OP.bind(probs, outputs, target)
+    OP.admit(probs, outputs, target)
     p = widen(probs)
     error = widen(target)[:, None, :] - widen(outputs)
     squared = (error * error).sum(2)

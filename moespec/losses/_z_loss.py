@@ -45,7 +45,7 @@ def z_loss(logits, mask=None):
     ----------
     Zoph et al. 2022, eq. 5 (the coefficient, 1e-3 there, is the layer's).
     """
-    dims = OP.bind(logits, mask)
+    dims = OP.admit(logits, mask)
     l = widen(logits)
     lse = logsumexp(l, axis=1)
     with np.errstate(invalid="ignore"):

@@ -43,15 +43,15 @@ def _in_blocks(keys, table, source, place, offsets):
     _scan(table, offsets)
     for b in prange(blocks):
         _scatter(keys, b * tokens // blocks, (b + 1) * tokens // blocks, table[b], source, place)
-    source[offsets[-1]:] = -1
+    _close(source, offsets[-1])
 
 
 @kernel
 def _in_one(keys, table, source, place, offsets):
-    _count(keys, 0, len(keys), table[0])
+    _count(keys, np.int64(0), len(keys), table[0])
     _scan(table, offsets)
-    _scatter(keys, 0, len(keys), table[0], source, place)
-    source[offsets[-1]:] = -1
+    _scatter(keys, np.int64(0), len(keys), table[0], source, place)
+    _close(source, offsets[-1])
 
 
 @kernel
@@ -83,3 +83,9 @@ def _scatter(keys, start, stop, free, source, place):
                 at = free[keys[t, j]]
                 free[keys[t, j]] = at + 1
                 source[at], place[t, j] = t, at
+
+
+@kernel
+def _close(source, live):
+    for n in range(live, len(source)):
+        source[n] = -1

@@ -1,5 +1,16 @@
 """Experts on Numba: one file per op, as in the reference."""
 
-from moespec.program import Impl
+from moespec_numba.experts import _ffn, _gelu, _gelu_tanh, _glu, _grouped_matmul, _identity, _linear, _relu, _relu2, _silu
 
-OPS: dict[str, Impl] = {}
+OPS = {f"experts.{name}": module.IMPL for name, module in {
+    "grouped_matmul": _grouped_matmul,
+    "linear": _linear,
+    "identity": _identity,
+    "relu": _relu,
+    "relu2": _relu2,
+    "silu": _silu,
+    "gelu": _gelu,
+    "gelu_tanh": _gelu_tanh,
+    "ffn": _ffn,
+    "glu": _glu,
+}.items()}

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from moespec.program import Impl
+from moespec_numba._exp import exp_down, log1p_unit
 from moespec_numba._kernel import OPS, empty, kernel, read, zeros
 
 
@@ -48,7 +49,7 @@ def _noisy(clean, raw, noise, floor, logits, sigma):
     zero = raw.dtype.type(0)
     for i in range(len(raw)):
         r = raw[i]
-        sigma[i] = max(r, zero) + np.log1p(np.exp(-abs(r))) + floor        # softplus, without overflow
+        sigma[i] = max(r, zero) + log1p_unit(exp_down(-abs(r))) + floor        # softplus, without overflow
         logits[i] = clean[i] + noise[i] * sigma[i]
 
 
@@ -56,7 +57,9 @@ def _noisy(clean, raw, noise, floor, logits, sigma):
 def _through_noise(raw, noise, dlogits, dsigma, draw):
     one = raw.dtype.type(1)
     for i in range(len(raw)):
-        draw[i] = (dsigma[i] + noise[i] * dlogits[i]) * (one / (one + np.exp(-raw[i])))
+        tail = exp_down(-abs(raw[i]))                       # the sigmoid, from whichever side does not overflow
+        slope = (tail if raw[i] < 0 else one) / (one + tail)
+        draw[i] = (dsigma[i] + noise[i] * dlogits[i]) * slope
 
 
 IMPL = Impl(forward, backward)

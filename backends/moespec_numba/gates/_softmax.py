@@ -3,9 +3,11 @@
 from typing import NamedTuple
 
 import numpy as np
+from numba import prange
 
 from moespec.program import Impl
-from moespec_numba._kernel import OPS, empty, kernel, read
+from moespec_numba._exp import exp_down
+from moespec_numba._kernel import OPS, REORDER, empty, kernel, read
 
 
 class Saved(NamedTuple):
@@ -25,22 +27,20 @@ def backward(saved, dprobs):
     return dlogits
 
 
-@kernel
+@kernel(fastmath=REORDER)
 def softmax_row(logits, probs):
-    """One token; NaN anywhere, and +inf, make the whole row NaN."""
-    top = logits.dtype.type(-np.inf)
+    """One token; a NaN anywhere, and +inf, reach the sum and so make the whole row NaN."""
+    top, total = logits.dtype.type(-np.inf), logits.dtype.type(0)
     for e in range(len(logits)):
-        if logits[e] > top or logits[e] != logits[e]:
-            top = logits[e]
-    total = logits.dtype.type(0)
+        top = logits[e] if logits[e] > top else top
     for e in range(len(logits)):
-        probs[e] = np.exp(logits[e] - top)
+        probs[e] = exp_down(logits[e] - top)
         total += probs[e]
     for e in range(len(logits)):
         probs[e] /= total
 
 
-@kernel
+@kernel(fastmath=REORDER)
 def through_softmax_row(probs, dprobs, dlogits):
     """dl = p (dp - <p, dp>)."""
     inner = probs.dtype.type(0)
@@ -50,16 +50,16 @@ def through_softmax_row(probs, dprobs, dlogits):
         dlogits[e] = probs[e] * (dprobs[e] - inner)
 
 
-@kernel
+@kernel(parallel=True)
 def softmax_rows(logits, probs):
     """Every token."""
-    for t in range(len(logits)):
+    for t in prange(len(logits)):
         softmax_row(logits[t], probs[t])
 
 
-@kernel
+@kernel(parallel=True)
 def _backward(probs, dprobs, dlogits):
-    for t in range(len(probs)):
+    for t in prange(len(probs)):
         through_softmax_row(probs[t], dprobs[t], dlogits[t])
 
 

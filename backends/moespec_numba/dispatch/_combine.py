@@ -1,0 +1,67 @@
+"""dispatch.combine."""
+
+from typing import NamedTuple
+
+import numpy as np
+from numba import prange
+
+from moespec.program import Impl
+from moespec_numba._kernel import OPS, REORDER, empty, kernel, read
+from moespec_numba.dispatch._rows import add_scaled, by_target, clear
+
+
+class Saved(NamedTuple):
+    rows: np.ndarray        # N D
+    weights: np.ndarray     # T K
+    row: np.ndarray         # T K
+
+
+def forward(rows, weights, row):
+    dims = OPS["dispatch.combine"].admit(rows, weights, row)
+    saved, y = Saved(read(rows), read(weights), read(row, "int64")), empty((dims.T, dims.D), rows.dtype)
+    _combine(*saved, y)
+    return y, saved
+
+
+def backward(saved, dy):
+    drows, dweights = empty(saved.rows.shape, saved.rows.dtype), empty(saved.weights.shape, saved.weights.dtype)
+    _to_rows(saved.weights, read(dy), *by_target(saved.row, len(saved.rows)), drows)
+    _to_weights(saved.rows, saved.row, read(dy), dweights)
+    return drows, dweights
+
+
+@kernel(parallel=True)
+def _combine(rows, weights, row, y):
+    for t in prange(len(y)):
+        clear(y[t])
+        for j in range(row.shape[1]):
+            if row[t, j] >= 0:
+                add_scaled(y[t], weights[t, j], rows[row[t, j]])
+
+
+@kernel(parallel=True)
+def _to_rows(weights, dy, source, offsets, drows):
+    """Row by row; `source` holds flat positions t * K + j."""
+    for i in prange(len(drows)):
+        clear(drows[i])
+        for n in range(offsets[i], offsets[i + 1]):
+            t, j = divmod(source[n], weights.shape[1])
+            add_scaled(drows[i], weights[t, j], dy[t])
+
+
+@kernel(parallel=True)
+def _to_weights(rows, row, dy, dweights):
+    for t in prange(len(dweights)):
+        for j in range(row.shape[1]):
+            dweights[t, j] = _inner(rows[row[t, j]], dy[t]) if row[t, j] >= 0 else 0
+
+
+@kernel(fastmath=REORDER)
+def _inner(a, b):
+    total = a.dtype.type(0)
+    for d in range(len(a)):
+        total += a[d] * b[d]
+    return total
+
+
+IMPL = Impl(forward, backward)

@@ -1,0 +1,5 @@
+"""experts.gelu."""
+
+from moespec_numba.experts._pointwise import pointwise
+
+IMPL = pointwise("gelu")

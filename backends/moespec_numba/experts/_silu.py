@@ -1,0 +1,5 @@
+"""experts.silu."""
+
+from moespec_numba.experts._pointwise import pointwise
+
+IMPL = pointwise("silu")
