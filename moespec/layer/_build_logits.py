@@ -67,7 +67,7 @@ def norm(steps, declared, source, scale, out):
     reads = f"{source} {scale}" if declared.learned else source
     attrs = {"eps": declared.eps, "factor": declared.factor}
     attrs |= {"offset": declared.offset} if declared.offset else {}
-    attrs |= {"scale_at": declared.scale_at} if declared.scale_at != "output" else {}
+    attrs |= {"before": True} if declared.scale_at == "input" else {}
     steps.append(Step("gates.rms_norm", reads, out, attrs))
     return out
 

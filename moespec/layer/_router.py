@@ -15,7 +15,10 @@ WEIGHS_ITSELF = ("batchwise", "sparsemixer", "relu")
 
 @dataclass(frozen=True)
 class Norm:
-    """A root-mean-square norm: see `gates.rms_norm`; `learned` gives it a scale vector, to which `offset` is added."""
+    """A root-mean-square norm: see `gates.rms_norm`.
+
+    `learned` gives it a scale vector, to which `offset` is added; `scale_at` ``"input"`` scales before it divides.
+    """
 
     eps: float = 1e-6
     factor: float = 1.0
@@ -25,6 +28,8 @@ class Norm:
 
     def __post_init__(self):
         at_least("Norm", "eps", self.eps, 0)
+        only_with("Norm", "offset", self.offset, 0.0, "learned=True", self.learned)
+        only_with("Norm", "scale_at", self.scale_at, "output", "learned=True", self.learned)
         one_of("Norm", "scale_at", self.scale_at, ("input", "output"))
 
 

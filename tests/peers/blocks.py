@@ -90,6 +90,11 @@ class Block:
     layer: int = 0
 
 
+def reshaped(block, x, more):
+    """Blocks that flatten the tokens, and return a tuple."""
+    return block(x)[0].reshape(x.shape)
+
+
 def first(block, x, more):
     """Blocks that return a tuple."""
     return block(x)[0]
@@ -100,6 +105,7 @@ def gemma(module, config):
     prefix = "Gemma4Text" if module.__name__.endswith("gemma4") else "DiffusionGemmaText"
     block = torch.nn.Module()
     block.router, block.experts = getattr(module, f"{prefix}Router")(config), getattr(module, f"{prefix}Experts")(config)
+    config.read["top_k_experts"] = config.top_k_experts             # read when it runs
     return block
 
 
@@ -185,7 +191,7 @@ BLOCKS = {b.family + (f".{b.layer}" if b.layer else ""): b for b in (
     Block("laguna", "LagunaSparseMoeBlock", {"moe_router_logit_softcapping": 2.0}),
     Block("lara_mini", "LaraMiniSparseMoeBlock"),
     Block("lfm2_moe", "Lfm2MoeSparseMoeBlock", {"use_expert_bias": True}),
-    Block("llama4", "Llama4TextMoe", {"num_experts_per_tok": 1}, call=first),
+    Block("llama4", "Llama4TextMoe", {"num_experts_per_tok": 1}, call=reshaped),
     Block("longcat_flash", "LongcatFlashMoE", {"zero_expert_num": 4, "num_experts_per_tok": 3}),
     Block("mellum", "MellumSparseMoeBlock"),
     Block("mimo_v2_flash", "MiMoV2FlashMoE"),
