@@ -34,7 +34,7 @@ def concat(a, b):
 
     References
     ----------
-    Xu et al. 2022 (ViTPose++), section 3.4: part of the features from a shared map, the rest from an expert per task.
+    Xu et al. 2022 (ViTPose++): part of the features from a shared map, the rest from an expert per task.
     """
     OP.admit(a, b)
     return np.concatenate([a, b.astype(a.dtype, copy=False)], axis=1), Saved(a.shape[1], (a.dtype, b.dtype))
@@ -77,5 +77,5 @@ OP = Op(
     invalid=INVALID,
     requirements=REQUIREMENTS,
     flops=lambda **_: (0, 0),
-    refs=("Xu et al. 2022 (ViTPose++), section 3.4",),
+    refs=("Xu et al. 2022 (ViTPose++)",),
 )

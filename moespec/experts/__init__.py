@@ -6,10 +6,29 @@ identity, relu, relu2, silu, gelu, gelu_tanh    the activations; ACTIVATIONS: th
 ffn             one hidden layer per expert, with optional biases and dropout
 glu             gated experts: SwiGLU, GEGLU, ReGLU, bilinear
 moe             a whole routed layer: plan, permute, glu, combine (a composite)
+singleton       experts of one neuron, looked up by id
+copy, constant  experts without a network: the token itself, a learned vector mixed with it
 """
 
-from moespec.experts import _ffn, _gelu, _gelu_tanh, _glu, _grouped_matmul, _identity, _linear, _moe, _relu, _relu2, _silu
+from moespec.experts import (
+    _constant,
+    _copy,
+    _ffn,
+    _gelu,
+    _gelu_tanh,
+    _glu,
+    _grouped_matmul,
+    _identity,
+    _linear,
+    _moe,
+    _relu,
+    _relu2,
+    _silu,
+    _singleton,
+)
 from moespec.experts._activations import ACTIVATIONS
+from moespec.experts._constant import constant, constant_backward
+from moespec.experts._copy import copy, copy_backward
 from moespec.experts._ffn import ffn, ffn_backward
 from moespec.experts._gelu import gelu, gelu_backward
 from moespec.experts._gelu_tanh import gelu_tanh, gelu_tanh_backward
@@ -21,12 +40,14 @@ from moespec.experts._moe import moe, moe_backward, moe_steps
 from moespec.experts._relu import relu, relu_backward
 from moespec.experts._relu2 import relu2, relu2_backward
 from moespec.experts._silu import silu, silu_backward
+from moespec.experts._singleton import singleton, singleton_backward
 
 OPS = {op.short: op for op in (_grouped_matmul.OP, _linear.OP, _identity.OP, _relu.OP, _relu2.OP, _silu.OP, _gelu.OP,
-                               _gelu_tanh.OP, _ffn.OP, _glu.OP, _moe.OP)}
+                               _gelu_tanh.OP, _ffn.OP, _glu.OP, _moe.OP, _singleton.OP, _copy.OP, _constant.OP)}
 
 __all__ = [
-    "ACTIVATIONS", "OPS", "ffn", "ffn_backward", "gelu", "gelu_backward", "gelu_tanh", "gelu_tanh_backward", "glu",
-    "glu_backward", "grouped_matmul", "grouped_matmul_backward", "identity", "identity_backward", "linear", "linear_backward",
-    "moe", "moe_backward", "moe_steps", "relu", "relu2", "relu2_backward", "relu_backward", "silu", "silu_backward",
+    "ACTIVATIONS", "OPS", "constant", "constant_backward", "copy", "copy_backward", "ffn", "ffn_backward", "gelu", "gelu_backward",
+    "gelu_tanh", "gelu_tanh_backward", "glu", "glu_backward", "grouped_matmul", "grouped_matmul_backward", "identity",
+    "identity_backward", "linear", "linear_backward", "moe", "moe_backward", "moe_steps", "relu", "relu2", "relu2_backward",
+    "relu_backward", "silu", "silu_backward", "singleton", "singleton_backward",
 ]

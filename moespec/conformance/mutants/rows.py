@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from moespec import dispatch
+from moespec import dispatch, experts
 from moespec.conformance.mutants._mutant import Mutant
 from moespec.numerics import widen
 
@@ -56,7 +56,7 @@ def _gate_detached(saved, dy):
 
 
 def _swapped(a, b):
-    y, saved = dispatch.concat(a, b)
+    _, saved = dispatch.concat(a, b)
     return np.concatenate([b.astype(a.dtype), a], 1), saved
 
 
@@ -88,7 +88,18 @@ def _weights_detached(saved, dout):
     return drows, np.zeros_like(dweights)
 
 
+def _weight_on_the_input(x, indices, weights, *params, **attrs):
+    """E(w x), choice by choice."""
+    y, saved = experts.moe(x, indices, weights, *params, **attrs)
+    wide, total = [None if p is None else widen(p) for p in params], np.zeros(y.shape, widen(x).dtype)
+    for j in range(indices.shape[1]):
+        ids = indices[:, j:j + 1]
+        total += experts.moe(widen(x) * widen(weights)[:, j:j + 1], ids, np.ones(ids.shape), *wide, **{**attrs, "rows": None})[0]
+    return total.astype(y.dtype), saved
+
+
 MUTANTS = (
+    Mutant("experts.moe", "weight on the experts' input", _weight_on_the_input),
     Mutant("dispatch.add", "only the shared branch scaled", _only_the_second_scaled),
     Mutant("dispatch.add", "gradient not scaled", backward=_gradient_not_scaled),
     Mutant("dispatch.add", "sum rounded to bfloat16", _rounded_sum),
