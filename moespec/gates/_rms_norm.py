@@ -20,7 +20,8 @@ class Saved(NamedTuple):
 def rms_norm(x, scale=None, *, eps=1e-6, factor=1.0, offset=0.0, before=False):
     r"""Divide every row by its root mean square.
 
-    .. math:: y_{td} = \mathrm{factor} \, \frac{x_{td}}{\sqrt{\tfrac{1}{D} \sum_m x_{tm}^2 + \mathrm{eps}}} \, g_d, \qquad g = \mathrm{scale} + \mathrm{offset}
+    .. math:: y_{td} = \mathrm{factor} \, \frac{x_{td}}{\sqrt{\tfrac{1}{D} \sum_m x_{tm}^2 + \mathrm{eps}}} \, g_d, \qquad
+              g = \mathrm{scale} + \mathrm{offset}
 
     With `before` the row :math:`x_t \odot g` is divided by its own root mean square, and the scale is not applied again.
 

@@ -92,7 +92,8 @@ ROUTERS = {Router: _token_choice, Hierarchical: _hierarchical, ExpertChoice: _ex
 def _expert_shapes(e, d) -> Shapes:
     if e.kind == "singleton":
         return {"experts.w_in": (e.n, d), "experts.w_out": (e.n, d)}
-    shapes, inner = {}, d
+    shapes: Shapes = {}
+    inner = d
     if e.latent:
         inner = e.latent.width
         shapes |= {"latent.w_in": (1, d, inner), "latent.w_out": (1, inner, d)}

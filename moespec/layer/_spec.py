@@ -73,8 +73,9 @@ class LayerSpec:
     @property
     def columns(self):
         """K of the routing: how many entries a token has."""
-        dense = isinstance(self.router, ExpertChoice) or getattr(self.router, "select", "") in ("all", "batchwise", "relu")
-        return self.experts.n if dense else 1 if isinstance(self.router, Soft) else self.router.k
+        if isinstance(self.router, ExpertChoice) or getattr(self.router, "select", "") in ("all", "batchwise", "relu"):
+            return self.experts.n
+        return getattr(self.router, "k", 1)
 
     def init(self, d_model, *, rng=None, dtype="float64"):
         """Parameters by dotted name: see `layer._init.init`."""

@@ -108,6 +108,6 @@ def flat(config: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def declare(parts: Make, config: Mapping[str, Any], layer: int = 0) -> LayerSpec:
+def declare(parts: Make | When, config: Mapping[str, Any], layer: int = 0) -> LayerSpec:
     """The declaration of one layer."""
     return resolve(parts, {"layer_idx": layer, **flat(config)}, layer)

@@ -144,7 +144,8 @@ family("deepseek_v2 deepseek_ocr2 unlimited_ocr", "R15 E1", R15, E1, STACKED, no
 family("mistral4", "R16 E1", R16, E1, STACKED)
 family("mistral_large4", "R16 E1", R16.but(norm="sum", dtype="float32"), E1, STACKED)
 family("ernie4_5_moe", "R17 E1 A1", R17, E1, STACKED, losses=POOLED)
-TEXT, VISION = (C("moe_intermediate_size", then=lambda sizes, n=n: sizes[n], whole=True) for n in (0, 1))
+TEXT = C("moe_intermediate_size", then=lambda sizes: sizes[0], whole=True)
+VISION = C("moe_intermediate_size", then=lambda sizes: sizes[1], whole=True)
 family("ernie4_5_vl_moe", "R17 E1 A1", R17, E1.but(width=TEXT), make(Shared, width=Times((TEXT, COUNT)), activation=ACT, bias=C("use_bias", False)),
        pool=make(Pool, router=R17, experts=E1.but(width=VISION)), note="Tokens of text and of images have routers and experts of their own.")
 family("longcat_flash", "R18 E12", R18, E12,

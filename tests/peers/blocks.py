@@ -11,30 +11,47 @@ import contextlib
 import importlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
-D, F, SHARED, E, K = 32, 24, 20, 8, 2
-BATCH, TIME, VOCAB = 2, 12, 11
+VOCAB = 11
+
+
+class Sizes(NamedTuple):
+    """Widths, experts, batch and length of a small block."""
+
+    d: int = 32
+    f: int = 24
+    shared: int = 20
+    e: int = 8
+    batch: int = 2
+    time: int = 12
+
+    def answers(self):
+        """What a configuration of this size says."""
+        return {
+            **dict.fromkeys(("hidden_size", "d_model"), self.d),
+            **dict.fromkeys(("intermediate_size", "moe_intermediate_size", "expert_ffn_hidden_size", "ffn_hidden_size", "d_ff"), self.f),
+            **dict.fromkeys(("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts"), self.e),
+            **dict.fromkeys(("shared_expert_intermediate_size", "moe_shared_expert_intermediate_size", "shared_experts_intermediate_size",
+                             "share_expert_dim", "shared_intermediate_size"), self.shared)}
+
+
 ANSWERS = {
     "_experts_implementation": "eager", "vocab_size": VOCAB, "initializer_range": 0.02, "hidden_act": "silu",
-    "hidden_activation": "gelu_pytorch_tanh", "activation_function": "silu", "mlp_hidden_act": "relu2", "mlp_bias": False, "use_bias": False, "rms_norm_eps": 1e-6, "post_norm_eps": 1e-8,
-    **dict.fromkeys(("hidden_size", "d_model"), D),
-    **dict.fromkeys(("intermediate_size", "moe_intermediate_size", "expert_ffn_hidden_size", "ffn_hidden_size"), F),
-    **dict.fromkeys(("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts"), E),
-    **dict.fromkeys(("num_experts_per_tok", "moe_topk", "top_k_experts", "moe_top_k"), K),
+    "hidden_activation": "gelu_pytorch_tanh", "activation_function": "silu", "mlp_hidden_act": "relu2", "mlp_bias": False, "use_bias": False,
+    "rms_norm_eps": 1e-6, "post_norm_eps": 1e-8, "n_group": 2, "topk_group": 1, "norm_topk_prob": True, "router_jitter_noise": 0.0,
+    "input_jitter_noise": 0.0,
+    **dict.fromkeys(("num_experts_per_tok", "moe_topk", "top_k_experts", "moe_top_k"), 2),
     **dict.fromkeys(("n_shared_experts", "num_shared_experts", "moe_num_shared_experts"), 1),
-    **dict.fromkeys(("shared_expert_intermediate_size", "moe_shared_expert_intermediate_size", "shared_experts_intermediate_size", "share_expert_dim",
-                     "shared_intermediate_size"), SHARED),
     **dict.fromkeys(("routed_scaling_factor", "route_scale", "router_scaling_factor", "moe_router_scaling_factor", "moe_routed_scaling_factor"), 1.5),
-    "n_group": 2, "topk_group": 1, "norm_topk_prob": True, "router_jitter_noise": 0.0, "input_jitter_noise": 0.0,
 }
 SWIGLU = {"swiglu_alpha": 1.702, "swiglu_limit": 1.0}
 LIMIT = {"swiglu_limit": 0.5}
 GROUPED = {"topk_method": "group_limited_greedy", "n_group": 4, "topk_group": 2, "num_experts_per_tok": 3}
-SWITCH = {"router_bias": True, "expert_capacity": 2, "router_ignore_padding_tokens": False, "router_dtype": "float32", "d_ff": F, "dropout_rate": 0.0,
+SWITCH = {"router_bias": True, "expert_capacity": 2, "router_ignore_padding_tokens": False, "router_dtype": "float32", "dropout_rate": 0.0,
           "dense_act_fn": "relu"}
 NLLB = {"router_bias": False, "expert_capacity": 64, "router_ignore_padding_tokens": False, "router_dtype": "float32", "second_expert_policy": "all",
         "normalize_router_prob_before_dropping": False, "batch_prioritized_routing": False, "moe_eval_capacity_token_fraction": 0.15,
@@ -46,8 +63,8 @@ SOFTCAPS = {"scoring_func": "sigmoid", "mlp_gate_softcap": 4.0, "mlp_up_softcap"
 class Config:
     """Answers what a block reads, and remembers it."""
 
-    def __init__(self, **over):
-        self.__dict__.update(values={**ANSWERS, **over}, read={})
+    def __init__(self, sizes=Sizes(), **over):      # noqa: B008  (immutable)
+        self.__dict__.update(values={**ANSWERS, **sizes.answers(), **over}, read={}, over=over)
 
     def __getattr__(self, name):
         if name.startswith("__") or name not in self.values:
@@ -110,13 +127,13 @@ def gemma(module, config):
 
 
 def call_gemma(block, x, more):
-    _, weights, ids = block.router(x.reshape(-1, D))
-    return block.experts(x.reshape(-1, D), ids, weights).reshape(x.shape)
+    _, weights, ids = block.router(x.reshape(-1, x.shape[-1]))
+    return block.experts(x.reshape(-1, x.shape[-1]), ids, weights).reshape(x.shape)
 
 
 def call_nllb(block, x, more):
     """What the router describes: upstream passes the 0/1 mask where ids are expected."""
-    flat = x.reshape(-1, D)
+    flat = x.reshape(-1, x.shape[-1])
     _, combine, _ = block.router(flat)
     every = torch.stack([block.experts[f"expert_{e}"](flat) for e in range(block.num_experts)], 1)
     return (combine[:, :, None] * every).sum(1).reshape(x.shape)
@@ -203,7 +220,7 @@ BLOCKS = {b.family + (f".{b.layer}" if b.layer else ""): b for b in (
     Block("mixtral", "MixtralSparseMoeBlock"),
     Block("muse_spark", "MuseSparkMoE", {"moe_hidden_size": 16, "output_multiplier": 0.5}),
     Block("nemotron_h", "NemotronHMoE", {"moe_latent_size": 16}),
-    Block("nllb_moe", "NllbMoeSparseMLP", NLLB, (F,), call=call_nllb),
+    Block("nllb_moe", "NllbMoeSparseMLP", NLLB, ("f",), call=call_nllb),
     Block("olmoe", "OlmoeSparseMoeBlock"),
     Block("openai_privacy_filter", "OpenAIPrivacyFilterMLP", SWIGLU, call=first),
     Block("phimoe", "PhimoeSparseMoeBlock", {"router_jitter_noise": 0.1}),
@@ -231,23 +248,33 @@ def installed(name):
     return importlib.util.find_spec(f"transformers.models.{BLOCKS[name].module or BLOCKS[name].family}") is not None
 
 
-def build(name, seed=0):
+def build(name, seed=0, sizes=Sizes()):      # noqa: B008
     """A block in float64, its configuration, and its tensors as arrays."""
     entry, rng = BLOCKS[name], np.random.default_rng(seed)
     folder = entry.module or entry.family
     module = importlib.import_module(f"transformers.models.{folder}.modeling_{folder}")
-    config = Config(**entry.over)
-    block = entry.make(module, config) if entry.make else getattr(module, entry.cls)(config, *entry.args)
+    config = sized(entry.over, sizes)
+    args = [sizes.f if a == "f" else a for a in entry.args]
+    block = entry.make(module, config) if entry.make else getattr(module, entry.cls)(config, *args)
     block = block.double().eval()
     for key, tensor in block.state_dict().items():
         if tensor.dtype == torch.float64:
             tensor.copy_(torch.tensor(grid(key, tensor.shape, rng)))
         else:
-            tensor.copy_(torch.tensor(rng.integers(0, E, tensor.shape)))
+            tensor.copy_(torch.tensor(rng.integers(0, sizes.e, tensor.shape)))
     read = dict(config.read)
     if "per_layer_config" in read:
-        read |= entry.over["per_layer_config"][0].read
+        read |= read.pop("per_layer_config")[0].read
     return block, read, {k: v.numpy().copy() for k, v in block.state_dict().items()}
+
+
+def sized(over, sizes):
+    """A configuration of these sizes, the ones inside it too."""
+    def inner(value):
+        if isinstance(value, list):
+            return [inner(v) for v in value]
+        return sized(value.over, sizes) if isinstance(value, Config) else value
+    return Config(sizes, **{name: inner(value) for name, value in over.items()})
 
 
 def grid(key, shape, rng):
@@ -258,20 +285,21 @@ def grid(key, shape, rng):
     return np.round(rng.standard_normal(shape) * size * 256) / 256
 
 
-def given(name, rng):
+def given(name, rng, sizes):
     """The arrays that some blocks need beside the tokens."""
-    made = {"input_ids": rng.integers(0, VOCAB, (BATCH, TIME)), "moe_mm_token_type_ids": rng.integers(0, 2, (BATCH, TIME)),
-            "router_states": np.round(rng.standard_normal((BATCH, TIME, 16)) * 64) / 64, "dataset_index": np.arange(BATCH)[:, None] + 1}
+    shape = (sizes.batch, sizes.time)
+    made = {"input_ids": rng.integers(0, VOCAB, shape), "moe_mm_token_type_ids": rng.integers(0, 2, shape),
+            "router_states": np.round(rng.standard_normal((*shape, 16)) * 64) / 64, "dataset_index": np.arange(sizes.batch)[:, None] + 1}
     return {n: made[n] for n in BLOCKS[name].context}
 
 
-def run(name, seed=0):
+def run(name, seed=0, sizes=Sizes()):      # noqa: B008
     """x, cotangent, context, configuration, tensors, output and gradients of one block."""
     rng = np.random.default_rng(seed + 100)
     with promoted():
-        block, config, tensors = build(name, seed)
-        x, g = (np.round(rng.standard_normal((BATCH, TIME, D)) * 64) / 64 for _ in range(2))
-        more = given(name, rng)
+        block, config, tensors = build(name, seed, sizes)
+        x, g = (np.round(rng.standard_normal((sizes.batch, sizes.time, sizes.d)) * 64) / 64 for _ in range(2))
+        more = given(name, rng, sizes)
         held = torch.tensor(x, requires_grad=True)
         y = BLOCKS[name].call(block, held.clone(), more)
         (y * torch.tensor(g)).sum().backward()

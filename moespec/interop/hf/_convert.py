@@ -89,16 +89,14 @@ def _present(tensors, shapes):
 
 def _chosen(model_type, declared, shapes, tensors):
     """The layout that the given tensors are in; what is missing or left over is an error that names it."""
-    best, problems = None, None
-    spare = set(UNREAD.get(model_type, ()))
+    found, unread = [], set(UNREAD.get(model_type, ()))
     for way in layouts(model_type):
         here = _present(way, shapes)
         names = {name for t in here for name in t.names(declared.experts.n)}
-        missing, extra = sorted(names - set(tensors)), sorted(set(tensors) - names - spare)
-        if problems is None or len(missing) + len(extra) < len(problems[0]) + len(problems[1]):
-            best, problems = here, (missing, extra)
-    if problems[0] or problems[1]:
-        raise ValueError(f"hf: {model_type}: missing tensors {problems[0]}, unknown tensors {problems[1]}")
+        found.append((sorted(names - set(tensors)), sorted(set(tensors) - names - unread), here))
+    missing, extra, best = min(found, key=lambda way: len(way[0]) + len(way[1]))
+    if missing or extra:
+        raise ValueError(f"hf: {model_type}: missing tensors {missing}, unknown tensors {extra}")
     return best
 
 

@@ -34,7 +34,8 @@ def transposed(split):
     """[E, D, 2F] and [E, F, D], with biases where the declaration has them."""
     return (Tensor("experts.gate_up_proj", ("experts.w_gate", "experts.w_up"), split=split),
             Tensor("experts.down_proj", ("experts.w_down",)),
-            Tensor("experts.gate_up_proj_bias", ("experts.b_gate", "experts.b_up"), split=split), Tensor("experts.down_proj_bias", ("experts.b_down",)))
+            Tensor("experts.gate_up_proj_bias", ("experts.b_gate", "experts.b_up"), split=split),
+            Tensor("experts.down_proj_bias", ("experts.b_down",)))
 
 
 def separate(gate, up, down, prefix="experts.{e}."):
@@ -65,7 +66,8 @@ DEEPSEEK = (*BIASED, *fused(), *SHARED)
 GATED = (*PLAIN, *ONE, *linear("shared_expert_gate", "shared.0.gate"))
 ON_DISK = separate("gate_proj", "up_proj", "down_proj")    # what most published files hold instead of the fused tensors
 MIXTRAL_DISK = tuple(Tensor(f"block_sparse_moe.{t.name}", t.params, swap=t.swap, rank=t.rank) for t in (*GATE, *separate("w1", "w3", "w2")))
-GEMMA = (Tensor("router.scale", ("router.norm_scale",)), *linear("router.proj", "router.w"), Tensor("router.per_expert_scale", ("router.expert_scale",)))
+GEMMA = (Tensor("router.scale", ("router.norm_scale",)), *linear("router.proj", "router.w"),
+         Tensor("router.per_expert_scale", ("router.expert_scale",)))
 ERNIE = lambda of: (*linear(f"{of}gate", "router.w"), *correction(f"{of}gate.moe_statics.e_score_correction_bias", 2))      # noqa: E731
 
 
@@ -135,7 +137,7 @@ def layouts(model_type: str) -> tuple[Tensors, ...]:
     """The ways in which a family is stored: as the library's modules hold it, and as published files do."""
     own = TENSORS[model_type]
     experts = {"experts.w_gate", "experts.w_up", "experts.w_down"}
-    found = (own,)
+    found: tuple[Tensors, ...] = (own,)
     if any(set(t.params) == {"experts.w_gate", "experts.w_up"} and t.name == "experts.gate_up_proj" for t in own):
         found += (tuple(t for t in own if not set(t.params) & experts) + ON_DISK,)
     if model_type in ("mixtral", "minimax", "minimax_m2", "phimoe"):
