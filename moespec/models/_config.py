@@ -31,9 +31,6 @@ class C:
             if config.get(key) is not None:
                 value = config[key]
                 return self.then(value if self.whole or not isinstance(value, list | tuple) else value[layer])
-        present = any(key in config for key in self.keys.split("|"))
-        if present and self.default is REQUIRED:
-            return self.then(None)
         if self.default is REQUIRED:
             raise Missing(f"the configuration has none of {', '.join(map(repr, self.keys.split('|')))}")
         return self.default
