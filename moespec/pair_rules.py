@@ -81,6 +81,14 @@ def _sqrt(a):
     return rounded(y, np.minimum(a.e / np.maximum(y, 1e-300), np.sqrt(a.e)), a.dtype, 2)
 
 
+def _power(a, b):
+    """R3: of a pair that is not negative, to a number; unit * |b log a|: exp(b log a) rounds its argument."""
+    y = np.power(a.v, b.v)
+    ends = np.power(np.maximum(a.v - a.e, 0), b.v), np.power(a.v + a.e, b.v)
+    argument = np.where((y == 0) | (b.v == 1), 0.0, np.abs(b.v * np.log(a.v)) * y)
+    return rounded(y, np.maximum(*(np.abs(end - y) for end in ends)) + current().unit * argument, a.dtype, LIBRARY)
+
+
 def _saturating(name, slope):
     """R3: absolute accuracy for a function with range about 1; the slope is taken at the worst of three points."""
     def rule(a):
@@ -165,7 +173,7 @@ def _clip(a, low, high):
 
 UFUNCS |= {
     "add": _add, "subtract": _subtract, "multiply": _multiply, "divide": _divide, "matmul": _matmul,
-    "exp": _exp, "expm1": _expm1, "log": _log, "log1p": _log1p, "sqrt": _sqrt, "square": lambda a: _multiply(a, a),
+    "exp": _exp, "expm1": _expm1, "log": _log, "log1p": _log1p, "sqrt": _sqrt, "power": _power, "square": lambda a: _multiply(a, a),
     "tanh": _saturating("tanh", lambda x: 1 / np.cosh(np.clip(x, -300, 300)) ** 2),
     "erf": _saturating("erf", lambda x: 2 / np.sqrt(np.pi) * np.exp(-x * x)),
     "expit": _saturating("expit", lambda x: 1 / (4 * np.cosh(np.clip(x / 2, -300, 300)) ** 2)),

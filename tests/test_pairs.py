@@ -22,6 +22,20 @@ def test_bound_covers_numpy_float32(name):
     assert (bound(want, "float32") <= 3e-5 * abs(want.v) + 1e-5).all()
 
 
+@pytest.mark.parametrize("exponent", [0.0, 1 / 3, 1.0, 2.0, 3.5, -1.0])
+def test_bound_covers_a_float32_power_and_the_form_by_logarithms(exponent):
+    x = np.random.default_rng(0).uniform(0.01, 20, 4000).astype("float32")
+    with policy("float32"):
+        want = np.power(exact(x), exponent)
+    for got in (np.power(x, np.float32(exponent)), np.exp(np.float32(exponent) * np.log(x))):
+        assert (abs(got.astype(float) - want.v) <= bound(want, "float32")).all()
+    assert (bound(want, "float32") <= 3e-5 * want.v).all()
+    with policy("float32"):
+        moved = np.power(Pair(np.array([2.0, 0.0]), np.array([0.5, 0.25]), "float32"), 2.0)
+    assert moved.e[0] >= 2.5**2 - 4
+    assert moved.e[1] >= 0.25**2
+
+
 @pytest.mark.parametrize("order", [np.s_[:], np.s_[::-1]])
 def test_sequential_sum_of_equal_numbers_is_admitted(order):
     x = np.full(1000, 0.1, "float32")[order]

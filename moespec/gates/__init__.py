@@ -18,6 +18,7 @@ soft, l2_normalize        Soft MoE: averages of tokens, nothing selected
 
 from moespec.gates import (
     _accept,
+    _add_noise,
     _assign,
     _batchwise,
     _bias_centred,
@@ -29,8 +30,12 @@ from moespec.gates import (
     _gshard,
     _hierarchical,
     _jitter,
+    _joint_weights,
     _l2_normalize,
+    _limit_ids,
     _linear,
+    _lookup,
+    _mix_in,
     _noisy_logits,
     _noisy_topk,
     _of_kind,
@@ -60,6 +65,7 @@ from moespec.gates import (
     _topk_softmax,
 )
 from moespec.gates._accept import Accepted, accept, accept_backward
+from moespec.gates._add_noise import add_noise, add_noise_backward
 from moespec.gates._assign import assign
 from moespec.gates._batchwise import batchwise, batchwise_backward
 from moespec.gates._bias_centred import bias_centred
@@ -71,8 +77,12 @@ from moespec.gates._gather import gather, gather_backward
 from moespec.gates._gshard import gshard, gshard_backward
 from moespec.gates._hierarchical import hierarchical, hierarchical_backward
 from moespec.gates._jitter import jitter, jitter_backward
+from moespec.gates._joint_weights import JointWeights, joint_weights, joint_weights_backward
 from moespec.gates._l2_normalize import l2_normalize, l2_normalize_backward
+from moespec.gates._limit_ids import Limited, limit_ids, limit_ids_backward
 from moespec.gates._linear import linear, linear_backward
+from moespec.gates._lookup import lookup
+from moespec.gates._mix_in import mix_in, mix_in_backward
 from moespec.gates._noisy_logits import NoisyLogits, noisy_logits, noisy_logits_backward
 from moespec.gates._noisy_topk import NoisyTopK, noisy_topk, noisy_topk_backward
 from moespec.gates._of_kind import of_kind
@@ -107,18 +117,21 @@ OPS = {op.short: op for op in (
     _accept.OP, _route.OP, _topk_softmax.OP, _softmax_topk.OP, _noisy_topk.OP, _of_kind.OP, _switch.OP, _gshard.OP, _batchwise.OP,
     _threshold.OP, _hierarchical.OP, _expert_choice.OP, _l2_normalize.OP, _soft.OP, _relu_route.OP, _top_p.OP, _assign.OP, _sinkhorn.OP,
     _bias_sign.OP, _bias_centred.OP, _bias_proportional.OP, _quantile_bias.OP, _sigmoid.OP, _sqrt_softplus.OP, _selected_sigmoid.OP,
-    _selected_sqrt_softplus.OP, _select.OP, _softcap.OP, _rescale.OP, _scale_weights.OP, _scale_experts.OP, _rms_norm.OP)}
+    _selected_sqrt_softplus.OP, _select.OP, _softcap.OP, _rescale.OP, _scale_weights.OP, _scale_experts.OP, _rms_norm.OP, _lookup.OP,
+    _limit_ids.OP, _joint_weights.OP, _add_noise.OP, _mix_in.OP)}
 
 __all__ = [
-    "OPS", "Accepted", "NoisyLogits", "NoisyTopK", "Routing", "SoftRouting", "SwitchRouting", "accept", "accept_backward", "assign",
-    "batchwise", "batchwise_backward", "bias_centred", "bias_proportional", "bias_sign", "cast_like", "cast_like_backward", "expert_choice",
-    "expert_choice_backward", "gather", "gather_backward", "gshard", "gshard_backward", "hierarchical", "hierarchical_backward", "jitter",
-    "jitter_backward", "l2_normalize", "l2_normalize_backward", "linear", "linear_backward", "noisy_logits", "noisy_logits_backward",
-    "noisy_topk", "noisy_topk_backward", "of_kind", "quantile_bias", "relu_route", "relu_route_backward", "renormalize",
-    "renormalize_backward", "rescale", "rescale_backward", "rms_norm", "rms_norm_backward", "route", "route_backward", "route_steps",
-    "scale_experts", "scale_experts_backward", "scale_weights", "scale_weights_backward", "select", "selected_sigmoid",
-    "selected_sigmoid_backward", "selected_softmax", "selected_softmax_backward", "selected_sqrt_softplus",
-    "selected_sqrt_softplus_backward", "sigmoid", "sigmoid_backward", "sinkhorn", "soft", "soft_backward", "softcap", "softcap_backward",
-    "softmax", "softmax_backward", "softmax_topk", "softmax_topk_backward", "sqrt_softplus", "sqrt_softplus_backward", "switch",
-    "switch_backward", "threshold", "threshold_backward", "top_p", "top_p_backward", "topk", "topk_softmax", "topk_softmax_backward",
+    "OPS", "Accepted", "JointWeights", "Limited", "NoisyLogits", "NoisyTopK", "Routing", "SoftRouting", "SwitchRouting", "accept",
+    "accept_backward", "add_noise", "add_noise_backward", "assign", "batchwise", "batchwise_backward", "bias_centred", "bias_proportional",
+    "bias_sign", "cast_like", "cast_like_backward", "expert_choice", "expert_choice_backward", "gather", "gather_backward", "gshard",
+    "gshard_backward", "hierarchical", "hierarchical_backward", "jitter", "jitter_backward", "joint_weights", "joint_weights_backward",
+    "l2_normalize", "l2_normalize_backward", "limit_ids", "limit_ids_backward", "linear", "linear_backward", "lookup", "mix_in",
+    "mix_in_backward", "noisy_logits", "noisy_logits_backward", "noisy_topk", "noisy_topk_backward", "of_kind", "quantile_bias",
+    "relu_route", "relu_route_backward", "renormalize", "renormalize_backward", "rescale", "rescale_backward", "rms_norm",
+    "rms_norm_backward", "route", "route_backward", "route_steps", "scale_experts", "scale_experts_backward", "scale_weights",
+    "scale_weights_backward", "select", "selected_sigmoid", "selected_sigmoid_backward", "selected_softmax", "selected_softmax_backward",
+    "selected_sqrt_softplus", "selected_sqrt_softplus_backward", "sigmoid", "sigmoid_backward", "sinkhorn", "soft", "soft_backward",
+    "softcap", "softcap_backward", "softmax", "softmax_backward", "softmax_topk", "softmax_topk_backward", "sqrt_softplus",
+    "sqrt_softplus_backward", "switch", "switch_backward", "threshold", "threshold_backward", "top_p", "top_p_backward", "topk",
+    "topk_softmax", "topk_softmax_backward",
 ]

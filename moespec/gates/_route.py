@@ -11,7 +11,7 @@ from moespec.op import Arg, Case, Op, Req, Step
 SCORES = ("softmax", "sigmoid", "sqrt_softplus")
 
 
-def route(logits, indices=None, *, k=None, score="softmax", over="all", norm="none", eps=0.0, scale=1.0):
+def route(logits, indices=None, *, k=None, score="softmax", over="all", norm="none", eps=0.0, scale=1.0, p=1.0):
     r"""Score, select and weigh in named steps.
 
     .. math:: s = \mathrm{score}(l), \quad i_t = \mathrm{top}_k(s_t), \quad w = \mathrm{renormalize}(s_i) \qquad \text{over = all} \\
@@ -31,7 +31,7 @@ def route(logits, indices=None, *, k=None, score="softmax", over="all", norm="no
     score : {"softmax", "sigmoid", "sqrt_softplus"}
     over : {"all", "selected"}
         Score all experts, or the selected ones alone.
-    norm, eps, scale
+    norm, eps, scale, p
         See `renormalize`.
 
     Returns
@@ -49,7 +49,7 @@ def route(logits, indices=None, *, k=None, score="softmax", over="all", norm="no
     ----------
     docs/design.md, "One operation".
     """
-    return program.forward(OP, (logits, indices), k=k, score=score, over=over, norm=norm, eps=eps, scale=scale)
+    return program.forward(OP, (logits, indices), k=k, score=score, over=over, norm=norm, eps=eps, scale=scale, p=p)
 
 
 def route_backward(saved, dweights):
@@ -57,11 +57,11 @@ def route_backward(saved, dweights):
     return program.backward(OP, saved, dweights)
 
 
-def route_steps(dims, *, k=None, score="softmax", over="all", norm="none", eps=0.0, scale=1.0):
+def route_steps(dims, *, k=None, score="softmax", over="all", norm="none", eps=0.0, scale=1.0, p=1.0):
     """The straight line; a selection that is given passes through `topk` as it is."""
     if score not in SCORES:
         raise ValueError(f"route: score={score!r} is not one of {', '.join(SCORES)}")
-    weigh = Step("gates.renormalize", "chosen indices", "weights", {"norm": norm, "eps": eps, "scale": scale})
+    weigh = Step("gates.renormalize", "chosen indices", "weights", {"norm": norm, "eps": eps, "scale": scale, **({"p": p} if norm == "lp" else {})})
     if over == "all":
         return (Step(f"gates.{score}", "logits", "scores"),
                 Step("gates.topk", "scores indices", "indices", {"k": k}),
@@ -73,11 +73,11 @@ def route_steps(dims, *, k=None, score="softmax", over="all", norm="none", eps=0
     raise ValueError(f"route: over={over!r} is not one of 'all', 'selected'")
 
 
-def _check(dims, logits, indices, *, k=None, norm="none", eps=0.0, **attrs):
+def _check(dims, logits, indices, *, k=None, norm="none", eps=0.0, p=1.0, **attrs):
     """What the steps refuse, in their words."""
     route_steps(vars(dims), **attrs)
     require_k("topk", k, dims.E, logits.shape, indices, of="scores")
-    require_norm("renormalize", norm, eps, (dims.T, k if indices is None else indices.shape[1]))
+    require_norm("renormalize", norm, eps, (dims.T, k if indices is None else indices.shape[1]), p)
 
 
 # ---- what is checked -------------------------------------------------------------------------------------------------
@@ -95,6 +95,8 @@ def cases(rng):
             for score in SCORES[1:]:
                 yield case.with_(f"{score}_sum", k=k, score=score, norm="sum", eps=1e-20, scale=2.5)
                 yield case.with_(f"{score}_selected", k=k, score=score, over="selected")
+        if case.name == "normal":
+            yield case.with_("lp2", k=k, norm="lp", p=2.0)
     saturated = Case("saturated", {"logits": np.array([[40.0, 50.0, 60.0, 45.0, 3.0, 2.0]])}, {"k": 2, "score": "sigmoid"})
     yield saturated.with_("all")                                           # four scores of 1: the lower two
     yield saturated.with_("selected", over="selected")                     # the larger two

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from moespec import corpus, numerics
-from moespec.gates._renormalize import require_norm, unweigh, weigh
+from moespec.gates._renormalize import SUMS, require_norm, unweigh, weigh
 from moespec.gates._routing import Routing
 from moespec.gates._softmax import sums_to_one, through_softmax
 from moespec.gates._topk import require_k
@@ -80,7 +80,7 @@ def softmax_topk_backward(saved, dweights):
 
 def _check(dims, logits, indices, *, k=None, norm="none", eps=0.0, scale=1.0):
     require_k("softmax_topk", k, dims.E, logits.shape, indices)
-    require_norm("softmax_topk", norm, eps, logits.shape)
+    require_norm("softmax_topk", norm, eps, logits.shape, among=SUMS)
 
 
 # ---- what is checked -------------------------------------------------------------------------------------------------

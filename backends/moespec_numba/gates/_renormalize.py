@@ -14,20 +14,25 @@ NORMS = {"none": NONE, "sum": SUM, "clamp": CLAMP}
 class Saved(NamedTuple):
     chosen: np.ndarray      # T K
     indices: np.ndarray     # T K
-    how: tuple              # norm, eps, scale
+    how: tuple              # norm (lp: p), eps, scale
+    kernels: tuple          # forward, backward
 
 
-def forward(chosen, indices, *, norm="none", eps=0.0, scale=1.0):
-    OPS["gates.renormalize"].admit(chosen, indices, norm=norm, eps=eps, scale=scale)
-    saved = Saved(read(chosen), read(indices, "int64"), typed(norm, eps, scale, chosen.dtype))
+def forward(chosen, indices, *, norm="none", eps=0.0, scale=1.0, p=1.0):
+    OPS["gates.renormalize"].admit(chosen, indices, norm=norm, eps=eps, scale=scale, p=p)
+    if norm == "lp":
+        how, kernels = tuple(map(chosen.dtype.type, (p, eps, scale))), (_weigh_lp, _unweigh_lp)
+    else:
+        how, kernels = typed(norm, eps, scale, chosen.dtype), (_weigh, _unweigh)
+    saved = Saved(read(chosen), read(indices, "int64"), how, kernels)
     weights = empty(chosen.shape, chosen.dtype)
-    _weigh(saved.chosen, saved.indices, *saved.how, weights)
+    kernels[0](saved.chosen, saved.indices, *how, weights)
     return weights, saved
 
 
 def backward(saved, dweights):
     dchosen = empty(dweights.shape, dweights.dtype)
-    _unweigh(saved.chosen, saved.indices, *saved.how, read(dweights), dchosen)
+    saved.kernels[1](saved.chosen, saved.indices, *saved.how, read(dweights), dchosen)
     return dchosen
 
 
@@ -81,6 +86,41 @@ def _weigh(chosen, ids, norm, eps, scale, weights):
 def _unweigh(chosen, ids, norm, eps, scale, dweights, dchosen):
     for t in range(len(ids)):
         unweigh_row(chosen[t], ids[t], norm, eps, scale, dweights[t], dchosen[t])
+
+
+@kernel
+def _length(chosen, ids, p):
+    """The p-norm of a token's scores."""
+    total = chosen.dtype.type(0)
+    for j in range(len(ids)):
+        if ids[j] >= 0:
+            total += abs(chosen[j]) ** p
+    return total ** (chosen.dtype.type(1) / p)
+
+
+@kernel
+def _weigh_lp(chosen, ids, p, eps, scale, weights):
+    for t in range(len(ids)):
+        length = _length(chosen[t], ids[t], p)
+        for j in range(ids.shape[1]):
+            weights[t, j] = chosen[t, j] / (length + eps) * scale if ids[t, j] >= 0 else 0
+
+
+@kernel
+def _unweigh_lp(chosen, ids, p, eps, scale, dweights, dchosen):
+    one = chosen.dtype.type(1)
+    for t in range(len(ids)):
+        length = _length(chosen[t], ids[t], p)
+        through = chosen.dtype.type(0)
+        for j in range(ids.shape[1]):
+            if ids[t, j] >= 0:
+                through += dweights[t, j] * chosen[t, j]
+        for j in range(ids.shape[1]):
+            c, dchosen[t, j] = chosen[t, j], 0
+            if ids[t, j] >= 0:
+                slope = (abs(c) / length) ** (p - one) if c != 0 else chosen.dtype.type(0)
+                slope = -slope if c < 0 else slope
+                dchosen[t, j] = scale * ((dweights[t, j] - through / (length + eps) * slope) / (length + eps))
 
 
 IMPL = Impl(forward, backward)

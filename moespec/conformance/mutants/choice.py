@@ -35,6 +35,29 @@ def _higher_group_on_ties(scores, bias=None, indices=None, *, groups=1, **attrs)
     return turned[found], saved
 
 
+def _padding_reads_the_last_row(tokens, table):
+    return (table[tokens] if len(table) else gates.lookup(tokens, table)[0]).astype(np.int64), None
+
+
+def _table_read_flat(tokens, table):
+    places = np.maximum(tokens, 0)[:, None] + len(table) * np.arange(table.shape[1])          # a row-major table read as column-major
+    return np.where((tokens >= 0)[:, None], table.ravel()[places], -1).astype(np.int64), None
+
+
+def _limit_inclusive(indices, weights, *, experts):
+    return gates.limit_ids(indices, weights, experts=experts + 1)
+
+
+def _limit_keeps_weights(indices, weights, *, experts):
+    (kept, _), saved = gates.limit_ids(indices, weights, experts=experts)
+    return (kept, np.where(indices >= 0, weights, weights.dtype.type(0))), saved
+
+
+def _limit_to_expert_0(indices, weights, *, experts):
+    (kept, kept_weights), saved = gates.limit_ids(indices, weights, experts=experts)
+    return (np.where(indices >= experts, 0, kept), kept_weights), saved
+
+
 MUTANTS = (
     Mutant("gates.select", "bias left out", _bias_left_out),
     Mutant("gates.select", "masked with 0", _select(fill=0.0)),
@@ -43,4 +66,9 @@ MUTANTS = (
     Mutant("gates.select", "a group judged without the bias", _select(base="raw")),
     Mutant("gates.select", "groups left out", _select(keep=lambda attrs: attrs.get("groups", 1))),
     Mutant("gates.select", "ties to the higher group", _higher_group_on_ties),
+    Mutant("gates.lookup", "padding reads the last row", _padding_reads_the_last_row),
+    Mutant("gates.lookup", "table read column by column", _table_read_flat),
+    Mutant("gates.limit_ids", "the first class above the experts kept", _limit_inclusive),
+    Mutant("gates.limit_ids", "weight of what is taken out kept", _limit_keeps_weights),
+    Mutant("gates.limit_ids", "taken out becomes expert 0", _limit_to_expert_0),
 )

@@ -58,8 +58,8 @@ def _sum_misses_last(logits):
 
 
 def _renorm(**changes):
-    def forward(chosen, indices, *, norm="none", eps=0.0, scale=1.0):
-        attrs = {"norm": norm, "eps": eps, "scale": scale}
+    def forward(chosen, indices, *, norm="none", eps=0.0, scale=1.0, p=1.0):
+        attrs = {"norm": norm, "eps": eps, "scale": scale, "p": p}
         return gates.renormalize(chosen, indices, **{k: v(attrs) if callable(v) else v for k, v in (attrs | changes).items()})
     return forward
 

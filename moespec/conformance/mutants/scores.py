@@ -51,6 +51,20 @@ def _softmax_over_chosen(chosen, indices):
     return gates.selected_softmax(chosen, indices)[0], gates.selected_sigmoid(chosen, indices)[1]
 
 
+def _p_ignored(chosen, indices, **attrs):
+    return gates.renormalize(chosen, indices, **{**attrs, "p": 1.0})
+
+
+def _not_to_the_power_of_one_over_p(chosen, indices, *, norm="none", **attrs):
+    weights, saved = gates.renormalize(chosen, indices, norm=norm, **attrs)
+    if norm != "lp":
+        return weights, saved
+    size = np.where(indices >= 0, np.abs(numerics.widen(chosen)), 0) ** attrs.get("p", 1.0)
+    with np.errstate(all="ignore"):
+        y = numerics.widen(chosen) / (size.sum(1, keepdims=True) + attrs.get("eps", 0.0)) * attrs.get("scale", 1.0)
+    return np.where(indices >= 0, y, 0).astype(weights.dtype), saved
+
+
 def _route_softmax(logits, indices=None, **attrs):
     return gates.route(logits, indices, **{**attrs, "score": "softmax"})
 
@@ -129,6 +143,8 @@ MUTANTS = (
     Mutant("gates.selected_sigmoid", "softmax over the chosen", _softmax_over_chosen),
     Mutant("gates.selected_sqrt_softplus", "-1 scored", _missing_scored("selected_sqrt_softplus")),
     Mutant("gates.selected_sqrt_softplus", "what stands at -1 spoils the score", _hidden_nan),
+    Mutant("gates.renormalize", "p ignored", _p_ignored),
+    Mutant("gates.renormalize", "root of the p-norm left out", _not_to_the_power_of_one_over_p),
     Mutant("gates.route", "softmax whatever the score", _route_softmax),
     Mutant("gates.softcap", "a hard clip", _softcap_hard),
     Mutant("gates.softcap", "not multiplied back", _softcap_not_multiplied_back),
