@@ -149,7 +149,7 @@ def _sinkhorn(router):
 def _table(spec, steps, training):
     if spec.router.over == "all":
         steps.append(Step(f"gates.{spec.router.score}", "logits", "scores"))
-    steps.append(Step("gates.lookup", "input_ids router.table", "indices", {"experts": spec.experts.classes}))
+    steps.append(Step("gates.lookup", "input_ids router.table", "indices"))
     return _weigh(spec, steps)
 
 
@@ -200,7 +200,7 @@ def _expert_choice(spec, steps, source, call):
 def _given(spec, steps, source, call):
     router = spec.router
     if router.vocab:
-        steps.append(Step("gates.lookup", f"{router.by} router.table", "indices", {"experts": spec.experts.n}))
+        steps.append(Step("gates.lookup", f"{router.by} router.table", "indices"))
         return Names("indices", "ones")
     return Names(router.by, "ones")
 

@@ -236,7 +236,7 @@ BLOCKS = {b.family + (f".{b.layer}" if b.layer else ""): b for b in (
     Block("step3p7", "Step3p7SparseMoeBlock", {"swiglu_limits": [0.5], "swiglu_limits_shared": [0.25]}, (0,)),
     Block("switch_transformers", "SwitchTransformersSparseMLP", SWITCH),
     Block("unlimited_ocr", "UnlimitedOcrTextMoe", {"topk_method": "greedy"}),
-    Block("vitpose_backbone", "VitPoseBackboneMoeMLP", {"mlp_ratio": 2, "part_features": 8, "hidden_act": "gelu", "num_experts": 4},
+    Block("vitpose_backbone", "VitPoseBackboneMoeMLP", {"mlp_ratio": 2, "part_features": 6, "hidden_act": "gelu", "num_experts": 4},
           call=lambda block, x, more: block(x, torch.tensor(more["dataset_index"])), context=("dataset_index",)),
     Block("zaya", "ZayaSparseMoeBlock", {"router_hidden_size": 16}, (1,), layer=1,
           call=lambda block, x, more: block(x, torch.tensor(more["router_states"]))[0], context=("router_states",)),
