@@ -90,7 +90,7 @@ def test_what_is_wrong_with_tensors_is_named():
         hf.load("mixtral", config("mixtral"), tensors | {"experts.down_proj": np.zeros((4, 6, D))})
     with pytest.raises(ValueError, match="hf: no family is called 'mixtrall'"):
         hf.load("mixtrall", {}, tensors)
-    with pytest.raises(ValueError, match="hf: mixtral has 3 layouts, got layout=3"):
+    with pytest.raises(ValueError, match="hf: mixtral has 2 layouts, got layout=3"):
         hf.export("mixtral", hf.spec("mixtral", config("mixtral")), {}, layout=3)
 
 
@@ -117,7 +117,11 @@ def folder(tmp_path, name, layers, layout=0, shards=1, prefix="model.layers.{}.m
 @pytest.mark.parametrize(("name", "layout", "shards", "prefix"), [
     ("qwen3_moe", 0, 1, "model.layers.{}.mlp."),
     ("qwen3_moe", 1, 3, "model.layers.{}.mlp."),
-    ("mixtral", 2, 2, "model.layers.{}."),
+    ("mixtral", 1, 2, "model.layers.{}.block_sparse_moe."),
+    ("granitemoe", 1, 1, "model.layers.{}.block_sparse_moe."),
+    ("lfm2_moe", 1, 1, "model.layers.{}.feed_forward."),
+    ("nemotron_h", 1, 2, "backbone.layers.{}.mixer."),
+    ("switch_transformers", 0, 1, "encoder.block.{}.layer.1.mlp."),
     ("deepseek_v3", 1, 4, "model.layers.{}.mlp."),
     ("gpt_oss", 0, 2, "model.layers.{}.mlp."),
     ("qwen3_vl_moe", 0, 1, "model.language_model.layers.{}.mlp."),

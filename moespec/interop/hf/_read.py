@@ -17,7 +17,7 @@ from moespec.models._config import SECTIONS
 DTYPES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16", "I64": "int64", "I32": "int32", "BOOL": "bool", "U8": "uint8"}
 
 
-def read(folder, layer: int, *, model_type: str | None = None, dtype=None) -> tuple[LayerSpec, dict]:
+def read(folder, layer: int, *, model_type: str | None = None, prefix: str | None = None, dtype=None) -> tuple[LayerSpec, dict]:
     """Declaration and parameters of the MoE block of one layer.
 
     Parameters
@@ -27,6 +27,8 @@ def read(folder, layer: int, *, model_type: str | None = None, dtype=None) -> tu
     layer : int
     model_type : str, optional
         Instead of the configuration's.
+    prefix : str, optional
+        What precedes the block's own tensor names, where the layer's number alone does not tell (encoder and decoder).
     dtype : optional
         Of the parameters; by default as stored (bfloat16 as ml_dtypes').
 
@@ -41,7 +43,7 @@ def read(folder, layer: int, *, model_type: str | None = None, dtype=None) -> tu
     config = json.loads((folder / "config.json").read_text())
     kind = model_type or _model_type(config)
     index = _index(folder)
-    prefix = _prefix(kind, layer, index)
+    prefix = _prefix(kind, layer, index) if prefix is None else prefix
     names = [name for name in index if name.startswith(prefix)]
     tensors = {name[len(prefix):]: _tensor(index[name], name) for name in names}
     wanted = {name for way in layouts(kind) for name in _patterns(way)}
@@ -101,11 +103,16 @@ def _patterns(way):
 
 def _prefix(kind, layer, index):
     """What precedes the block's own names in this layer: found by the router's, which only a MoE block has."""
-    mark = re.compile(rf"^(.*?\.?(?:layers|blocks|block|layer|h)\.{layer}\..*?)$")
     routers = [t.name for way in layouts(kind) for t in way if t.params[0].startswith("router.")]
-    found = {name[:-len(router)] for name in index if mark.match(name) for router in routers if name.endswith("." + router)}
+    found = {name[:-len(router)] for name in index if _layer(name) == layer for router in routers if name.endswith("." + router)}
     found = {p for p in found if not any(p != q and p.startswith(q) for q in found)}
     if len(found) != 1:
         raise ValueError(f"hf: layer {layer} holds {'no MoE block' if not found else 'several MoE blocks: ' + ', '.join(sorted(found))} "
                          f"of {kind} (looked for {', '.join(dict.fromkeys(routers))})")
     return found.pop()
+
+
+def _layer(name):
+    """The number of the layer that a tensor belongs to: the first that a name has."""
+    found = re.match(r"^.*?\b(?:layers|blocks|block|layer|h)\.(\d+)\.", name)
+    return int(found[1]) if found else None

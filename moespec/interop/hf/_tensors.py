@@ -65,7 +65,7 @@ PLAIN = (*GATE, *fused())
 DEEPSEEK = (*BIASED, *fused(), *SHARED)
 GATED = (*PLAIN, *ONE, *linear("shared_expert_gate", "shared.0.gate"))
 ON_DISK = separate("gate_proj", "up_proj", "down_proj")    # what most published files hold instead of the fused tensors
-MIXTRAL_DISK = tuple(Tensor(f"block_sparse_moe.{t.name}", t.params, swap=t.swap, rank=t.rank) for t in (*GATE, *separate("w1", "w3", "w2")))
+MIXTRAL = separate("w1", "w3", "w2")
 GEMMA = (Tensor("router.scale", ("router.norm_scale",)), *linear("router.proj", "router.w"),
          Tensor("router.per_expert_scale", ("router.expert_scale",)))
 ERNIE = lambda of: (*linear(f"{of}gate", "router.w"), *correction(f"{of}gate.moe_statics.e_score_correction_bias", 2))      # noqa: E731
@@ -133,13 +133,21 @@ UNREAD = {"longcat_flash": ("router.classifier.bias",)}
 INFERRED = {"nllb_moe": {"ffn_dim": ("experts.expert_0.fc1.weight", 0)}}
 
 
+# What published files hold where that is neither the modules' layout nor the usual one.
+_FILES = {
+    "mixtral minimax minimax_m2 lfm2_moe": MIXTRAL,
+    "phimoe": (*GATE, *MIXTRAL),
+    "granitemoe granitemoe_swa granitemoehybrid granitemoeshared": (
+        *linear("router.layer", "router.w"), *fused("", "output_linear.weight", "input_linear.weight")),
+    "nemotron_h": tuple(Tensor(f"experts.{{e}}.{name}.weight", (f"experts.{w}",), swap=True) for name, w in (("up_proj", "w_in"), ("down_proj", "w_out"))),
+}
+FILES = {name: tensors for names, tensors in _FILES.items() for name in names.split()}
+
+
 def layouts(model_type: str) -> tuple[Tensors, ...]:
-    """The ways in which a family is stored: as the library's modules hold it, and as published files do."""
+    """The ways in which a family is stored: as the library's modules hold it, and as published files do, where that differs."""
     own = TENSORS[model_type]
-    experts = {"experts.w_gate", "experts.w_up", "experts.w_down"}
-    found: tuple[Tensors, ...] = (own,)
-    if any(set(t.params) == {"experts.w_gate", "experts.w_up"} and t.name == "experts.gate_up_proj" for t in own):
-        found += (tuple(t for t in own if not set(t.params) & experts) + ON_DISK,)
-    if model_type in ("mixtral", "minimax", "minimax_m2", "phimoe"):
-        found += (MIXTRAL_DISK + (tuple(Tensor("block_sparse_moe." + t.name, t.params) for t in own if t.params == ("router.correction",))),)
-    return found
+    usual = ON_DISK if any(t.name == "experts.gate_up_proj" and t.swap for t in own) else ()
+    other = FILES.get(model_type, usual)
+    replaced = {p for t in other for p in t.params}
+    return (own, tuple(t for t in own if not replaced & set(t.params)) + other) if other else (own,)
