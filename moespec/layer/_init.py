@@ -50,8 +50,8 @@ def truncated_normal(rng, shape, sd):
 def draw(spec, n_tokens: int, d_model: int, *, rng=None) -> dict[str, np.ndarray]:
     """Every noise array of a training step, in float64, drawn in this order (those that the layer has).
 
-    ``jitter`` [T, D] uniform in 1 -+ jitter; ``logits_primary`` [T, groups]; ``logits`` [T, E] (standard normal, or Gumbel; [2, T, E]
-    Gumbel for SparseMixer); ``heun`` [2, T] uniform; ``accept`` [T] uniform; ``order`` [T] uniform; ``dropout`` [T, K, F]: 0 or 1/(1-p).
+    ``jitter`` [T, D] uniform in 1 -+ jitter; ``logits_primary`` [T, groups]; ``logits`` [T, E] (standard normal, or Gumbel; [T, K, E]
+    Gumbel for SparseMixer); ``heun`` [T, K] uniform; ``accept`` [T] uniform; ``order`` [T] uniform; ``dropout`` [T, K, F]: 0 or 1/(1-p).
     """
     rng, router, experts, found = np.random.default_rng(rng), spec.router, spec.experts, {}
     has = lambda name: getattr(router, name, None)      # noqa: E731
@@ -60,8 +60,8 @@ def draw(spec, n_tokens: int, d_model: int, *, rng=None) -> dict[str, np.ndarray
     if isinstance(router, Hierarchical) and router.primary.noise:
         found["logits_primary"] = rng.standard_normal((n_tokens, router.groups))
     if has("select") == "sparsemixer":
-        found["logits"] = rng.gumbel(size=(n_tokens, 2, experts.classes))
-        found["heun"] = rng.uniform(size=(n_tokens, 2))
+        found["logits"] = rng.gumbel(size=(n_tokens, router.k, experts.classes))
+        found["heun"] = rng.uniform(size=(n_tokens, router.k))
     elif noise := (router.secondary.noise if isinstance(router, Hierarchical) else has("noise")):
         size = (n_tokens, experts.classes)
         found["logits"] = rng.gumbel(size=size) if noise == "gumbel" else rng.standard_normal(size)
