@@ -1,6 +1,20 @@
 """Faulty implementations that the suite must refuse: is the checker able to fail?"""
 
-from moespec.conformance.mutants import balancing, beyond_topk, choice, dispatch, experts, gates, gating, kinds, lookups, losses, rows, scores, transforms
+from moespec.conformance.mutants import (
+    balancing,
+    beyond_topk,
+    choice,
+    dispatch,
+    experts,
+    gates,
+    gating,
+    kinds,
+    lookups,
+    losses,
+    rows,
+    scores,
+    transforms,
+)
 from moespec.conformance.mutants._mutant import Mutant, Mutated, killed_by
 from moespec.conformance.mutants.generic import generic
 

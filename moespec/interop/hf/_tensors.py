@@ -139,7 +139,8 @@ _FILES = {
     "phimoe": (*GATE, *MIXTRAL),
     "granitemoe granitemoe_swa granitemoehybrid granitemoeshared": (
         *linear("router.layer", "router.w"), *fused("", "output_linear.weight", "input_linear.weight")),
-    "nemotron_h": tuple(Tensor(f"experts.{{e}}.{name}.weight", (f"experts.{w}",), swap=True) for name, w in (("up_proj", "w_in"), ("down_proj", "w_out"))),
+    "nemotron_h": tuple(Tensor(f"experts.{{e}}.{name}.weight", (f"experts.{w}",), swap=True)
+                        for name, w in (("up_proj", "w_in"), ("down_proj", "w_out"))),
 }
 FILES = {name: tensors for names, tensors in _FILES.items() for name in names.split()}
 
