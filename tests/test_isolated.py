@@ -82,3 +82,9 @@ def test_arrays_of_objects_are_refused():
 def test_the_reference_itself_may_run_isolated():
     with Isolated("numpy") as backend:
         assert verify(backend, op="gates.*", dtypes=["bfloat16"], cases="normal*").ok
+
+
+def test_an_op_without_gradients_is_not_asked_for_any():
+    with Isolated("numpy") as backend:
+        assert backend.ops()["gates.sinkhorn"].backward is None
+        assert backend.ops()["gates.softmax"].backward is not None

@@ -43,8 +43,8 @@ def bias_sign(bias, counts, *, rate):
 
 
 def below_mean(counts):
-    """-1, 0 or 1 for every expert: the sign of the mean load minus its own."""
-    return np.sign(counts.sum() - len(counts) * counts).astype(np.float32)
+    """-1, 0 or 1 for every expert: the sign of the mean load minus its own.  In float64, so that the rate is not rounded."""
+    return np.sign(counts.sum() - len(counts) * counts).astype(np.float64)
 
 
 def require_counts(name):
@@ -67,7 +67,8 @@ LOADS = (
 def loads(rng, **attrs):
     """A case per load, and one of many experts."""
     for name, counts in LOADS:
-        yield Case(name, {"bias": corpus.dyadic(rng, len(counts), high=1), "counts": np.array(counts)}, attrs)
+        tags = frozenset({"empty"} if name == "no_tokens" else ())
+        yield Case(name, {"bias": corpus.dyadic(rng, len(counts), high=1), "counts": np.array(counts)}, attrs, tags)
     yield Case("many", {"bias": corpus.normal(rng, 257), "counts": rng.integers(0, 50, 257)}, attrs)
     yield Case("nan_bias", {"bias": np.array([0.5, np.nan, 0.0]), "counts": np.array([3, 2, 1])}, attrs, frozenset({"nan"}))
 

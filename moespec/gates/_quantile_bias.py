@@ -77,11 +77,12 @@ INVALID = (
 def _share(run):
     """Around the tokens' old thresholds: at most m tokens above, more than m at it or above."""
     s, b = np.asarray(run.inputs["scores"], float), np.asarray(run.inputs["bias"], float)
-    if run.dtype != "float64" or not run.dims.T or not np.isfinite(s).all() or np.abs(s).max() > 200:
+    if not run.dims.T or not np.isfinite(s).all():
         return None
     alpha = np.array([sorted(row, reverse=True)[run.dims.k] for row in s + b])
     room, m = (s + np.asarray(run.outputs.updated, float)) - alpha[:, None], run.dims.k * run.dims.T // run.dims.E
-    return ((room > 1e-12).sum(0) <= m) & ((room >= -1e-12).sum(0) > m)
+    slack = 8 * run.unit * (2 * np.abs(s).max() + np.abs(b).max())
+    return ((room > slack).sum(0) <= m) & ((room >= -slack).sum(0) > m)
 
 
 REQUIREMENTS = (

@@ -43,7 +43,7 @@ def relu_route(logits, indices=None):
 
     References
     ----------
-    Wang, Zhu and Chen 2024 (ReMoE), section 3.
+    Wang, Zhu and Chen 2024 (ReMoE), eq. 5.
     """
     dims = OP.admit(logits, indices)
     on = (logits > 0) | np.isnan(logits)
@@ -113,5 +113,5 @@ OP = Op(
     requirements=REQUIREMENTS,
     check=_check,
     flops=lambda T, E, **_: (T * E, T * E),
-    refs=("Wang, Zhu and Chen 2024 (ReMoE), section 3",),
+    refs=("Wang, Zhu and Chen 2024 (ReMoE), eq. 5",),
 )

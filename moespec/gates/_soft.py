@@ -71,10 +71,11 @@ def soft_backward(saved, ddispatch, dcombine):
     .. math:: \bar l_{ts} = D_{ts} \Big( \bar D_{ts} - \sum_{t' \in g(t)} D_{t's} \bar D_{t's} \Big)
               + C_{ts} \Big( \bar C_{ts} - \sum_{s'} C_{ts'} \bar C_{ts'} \Big)
     """
-    d, p = numerics.widen(ddispatch), saved.dispatch
+    p, zero = saved.dispatch, np.zeros(saved.dispatch.shape, saved.dispatch.dtype)
+    d, dcombine = (zero if given is None else numerics.widen(given) for given in (ddispatch, dcombine))
     total = indexing.add_rows(p * d, saved.group, int(saved.group.max(initial=-1)) + 1)
     over_tokens = p * (d - indexing.take_rows(total, saved.group))
-    return (over_tokens + through_softmax(saved.combine, numerics.widen(dcombine))).astype(saved.dtype)
+    return (over_tokens + through_softmax(saved.combine, dcombine)).astype(saved.dtype)
 
 
 def _check(dims, logits, group):

@@ -53,7 +53,7 @@ def gate_l1(indices, weights, mask=None, *, experts, k=None):
 
     References
     ----------
-    Wang, Zhu and Chen 2024 (ReMoE), section 3.
+    Wang, Zhu and Chen 2024 (ReMoE), eqs 9-11.
     """
     dims = OP.admit(indices, weights, mask, experts=experts, k=k)
     f = np.ones(experts) if k is None else experts / k * fractions(indices, experts, mask, "tokens")
@@ -97,6 +97,10 @@ def sparsity_coefficient(coefficient, sparsity, *, target, factor=1.2):
     ------
     ValueError
         A coefficient that is not positive (it would never change); a factor that is not above 1.
+
+    References
+    ----------
+    Wang, Zhu and Chen 2024 (ReMoE), eqs 7-8.
     """
     if not coefficient > 0:
         raise ValueError(f"sparsity_coefficient: coefficient={coefficient} must be above 0")
@@ -173,5 +177,5 @@ OP = Op(
     requirements=REQUIREMENTS,
     check=_check,
     flops=lambda T, K, **_: (3 * T * K, T * K),
-    refs=("Wang, Zhu and Chen 2024 (ReMoE), section 3",),
+    refs=("Wang, Zhu and Chen 2024 (ReMoE), eqs 9-11",),
 )

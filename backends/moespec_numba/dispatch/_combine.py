@@ -6,8 +6,9 @@ import numpy as np
 from numba import prange
 
 from moespec.program import Impl
-from moespec_numba._kernel import OPS, REORDER, empty, kernel, read
-from moespec_numba.dispatch._rows import add_scaled, by_target, clear
+from moespec_numba._kernel import OPS, empty, kernel, read
+from moespec_numba._vector import add_scaled, clear, inner
+from moespec_numba.dispatch._rows import by_target
 
 
 class Saved(NamedTuple):
@@ -53,15 +54,7 @@ def _to_rows(weights, dy, source, offsets, drows):
 def _to_weights(rows, row, dy, dweights):
     for t in prange(len(dweights)):
         for j in range(row.shape[1]):
-            dweights[t, j] = _inner(rows[row[t, j]], dy[t]) if row[t, j] >= 0 else 0
-
-
-@kernel(fastmath=REORDER)
-def _inner(a, b):
-    total = a.dtype.type(0)
-    for d in range(len(a)):
-        total += a[d] * b[d]
-    return total
+            dweights[t, j] = inner(rows[row[t, j]], dy[t]) if row[t, j] >= 0 else 0
 
 
 IMPL = Impl(forward, backward)

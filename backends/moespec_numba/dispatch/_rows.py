@@ -3,6 +3,7 @@
 from numba import prange
 
 from moespec_numba._kernel import empty, kernel, read
+from moespec_numba._vector import add_scaled, clear, copy
 from moespec_numba.dispatch._counting_sort import counting_sort
 
 
@@ -42,24 +43,3 @@ def _add(values, source, offsets, out):
         clear(out[i])
         for n in range(offsets[i], offsets[i + 1]):
             add_scaled(out[i], out.dtype.type(1), values[source[n]])
-
-
-@kernel
-def clear(row):
-    """0 everywhere; like `copy` a loop of its own: an assignment of slices in a parallel kernel takes seconds to compile."""
-    for d in range(len(row)):
-        row[d] = 0
-
-
-@kernel
-def copy(row, values):
-    """row[:] = values."""
-    for d in range(len(row)):
-        row[d] = values[d]
-
-
-@kernel
-def add_scaled(total, factor, values):
-    """total += factor * values."""
-    for d in range(len(total)):
-        total[d] += factor * values[d]

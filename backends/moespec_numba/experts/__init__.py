@@ -1,6 +1,6 @@
 """Experts on Numba: one file per op, as in the reference."""
 
-from moespec_numba.experts import _ffn, _gelu, _gelu_tanh, _glu, _grouped_matmul, _identity, _linear, _relu, _relu2, _silu
+from moespec_numba.experts import _ffn, _gelu, _gelu_tanh, _glu, _grouped_matmul, _identity, _linear, _moe, _relu, _relu2, _silu
 
 OPS = {f"experts.{name}": module.IMPL for name, module in {
     "grouped_matmul": _grouped_matmul,
@@ -13,4 +13,5 @@ OPS = {f"experts.{name}": module.IMPL for name, module in {
     "gelu_tanh": _gelu_tanh,
     "ffn": _ffn,
     "glu": _glu,
+    "moe": _moe,
 }.items()}

@@ -4,6 +4,7 @@ import numpy as np
 
 from moespec.program import Impl
 from moespec_numba._kernel import OPS, empty, kernel, read
+from moespec_numba.gates._best_tokens import given_columns
 from moespec_numba.gates._masked import masked_routing, masked_routing_backward
 from moespec_numba.gates._softmax import softmax_rows
 
@@ -17,7 +18,7 @@ def forward(logits, thresholds, indices=None):
         ids = empty(logits.shape, "int64")
         _exceed(read(probs), read(thresholds, dtype), ids)
     else:
-        ids = np.array(indices, "int64", order="C")
+        ids = given_columns(indices)
     return masked_routing(probs, ids, logits.dtype)
 
 

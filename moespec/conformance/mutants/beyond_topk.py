@@ -171,6 +171,12 @@ def _in_place(bias, counts, *, rate):
     return (updated + (updated - bias)).astype(bias.dtype), None
 
 
+def _at_the_mean_stays(bias, counts, *, rate):
+    """Centred over the experts that move, and over them alone."""
+    side = np.sign(counts.sum() - len(counts) * counts)
+    return (widen(bias) + rate * np.where(side == 0, 0, side - side.sum() / max(np.count_nonzero(side), 1))).astype(bias.dtype), None
+
+
 def _free_move_too(bias, counts, *, ffn_experts=None, **attrs):
     return gates.bias_proportional(bias, counts, **attrs)
 
@@ -217,6 +223,7 @@ MUTANTS = (
     Mutant("gates.bias_sign", "counts in float32", _float32_counts),
     Mutant("gates.bias_sign", "applied twice", _in_place),
     Mutant("gates.bias_centred", "mean not taken off", gates.bias_sign),
+    Mutant("gates.bias_centred", "experts at the mean stay", _at_the_mean_stays),
     Mutant("gates.bias_proportional", "experts that cost nothing move too", _free_move_too),
     Mutant("gates.bias_proportional", "target of all choices", _all_expected),
     Mutant("gates.quantile_bias", "sign of a bias that is subtracted", _subtracted),
