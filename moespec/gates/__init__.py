@@ -9,6 +9,7 @@ topk_softmax, softmax_topk, noisy_topk, switch, gshard    the papers' gates, by 
 batchwise, threshold      strictly balanced gating
 hierarchical              two levels
 of_kind                   tokens of one kind
+pair_sums                 logits of all pairs of product keys
 expert_choice             experts choose tokens; with one expert: mixture-of-depths
 relu_route, top_p         as many experts as the logits or probabilities ask for
 assign, sinkhorn          balanced assignment of one batch, exact and smoothed
@@ -39,6 +40,7 @@ from moespec.gates import (
     _noisy_logits,
     _noisy_topk,
     _of_kind,
+    _pair_sums,
     _quantile_bias,
     _relu_route,
     _renormalize,
@@ -86,6 +88,7 @@ from moespec.gates._mix_in import mix_in, mix_in_backward
 from moespec.gates._noisy_logits import NoisyLogits, noisy_logits, noisy_logits_backward
 from moespec.gates._noisy_topk import NoisyTopK, noisy_topk, noisy_topk_backward
 from moespec.gates._of_kind import of_kind
+from moespec.gates._pair_sums import pair_sums, pair_sums_backward
 from moespec.gates._quantile_bias import quantile_bias
 from moespec.gates._relu_route import relu_route, relu_route_backward
 from moespec.gates._renormalize import renormalize, renormalize_backward
@@ -114,7 +117,7 @@ from moespec.gates._topk_softmax import topk_softmax, topk_softmax_backward
 
 OPS = {op.short: op for op in (
     _linear.OP, _cast_like.OP, _jitter.OP, _noisy_logits.OP, _softmax.OP, _topk.OP, _gather.OP, _selected_softmax.OP, _renormalize.OP,
-    _accept.OP, _route.OP, _topk_softmax.OP, _softmax_topk.OP, _noisy_topk.OP, _of_kind.OP, _switch.OP, _gshard.OP, _batchwise.OP,
+    _accept.OP, _route.OP, _topk_softmax.OP, _softmax_topk.OP, _noisy_topk.OP, _of_kind.OP, _pair_sums.OP, _switch.OP, _gshard.OP, _batchwise.OP,
     _threshold.OP, _hierarchical.OP, _expert_choice.OP, _l2_normalize.OP, _soft.OP, _relu_route.OP, _top_p.OP, _assign.OP, _sinkhorn.OP,
     _bias_sign.OP, _bias_centred.OP, _bias_proportional.OP, _quantile_bias.OP, _sigmoid.OP, _sqrt_softplus.OP, _selected_sigmoid.OP,
     _selected_sqrt_softplus.OP, _select.OP, _softcap.OP, _rescale.OP, _scale_weights.OP, _scale_experts.OP, _rms_norm.OP, _lookup.OP,
@@ -126,7 +129,7 @@ __all__ = [
     "bias_sign", "cast_like", "cast_like_backward", "expert_choice", "expert_choice_backward", "gather", "gather_backward", "gshard",
     "gshard_backward", "hierarchical", "hierarchical_backward", "jitter", "jitter_backward", "joint_weights", "joint_weights_backward",
     "l2_normalize", "l2_normalize_backward", "limit_ids", "limit_ids_backward", "linear", "linear_backward", "lookup", "mix_in",
-    "mix_in_backward", "noisy_logits", "noisy_logits_backward", "noisy_topk", "noisy_topk_backward", "of_kind", "quantile_bias",
+    "mix_in_backward", "noisy_logits", "noisy_logits_backward", "noisy_topk", "noisy_topk_backward", "of_kind", "pair_sums", "pair_sums_backward", "quantile_bias",
     "relu_route", "relu_route_backward", "renormalize", "renormalize_backward", "rescale", "rescale_backward", "rms_norm",
     "rms_norm_backward", "route", "route_backward", "route_steps", "scale_experts", "scale_experts_backward", "scale_weights",
     "scale_weights_backward", "select", "selected_sigmoid", "selected_sigmoid_backward", "selected_softmax", "selected_softmax_backward",

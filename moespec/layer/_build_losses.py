@@ -12,6 +12,7 @@ from moespec.program import lookup
 DERIVED = {
     "probs": Step("gates.softmax", "logits", "probs"),
     "outputs": Step("dispatch.gather_choices", "out row", "outputs"),
+    "logits": Step("gates.pair_sums", "first second", "logits"),
 }
 # Values that a loss reads under the argument's own name although the layer calls them otherwise.
 NAMES = {"noisy": "logits", "thresholds": "router.thresholds"}
@@ -41,6 +42,8 @@ def _derive(spec, loss, name, steps, known):
     if name == "outputs" and getattr(spec.router, "select", "") != "all":
         raise ValueError(f"{loss.op} reads the outputs of all experts: it needs Router(select='all')")
     step = Step("gates.topk", SELECTED[name], name, {"k": spec.router.k}) if name in SELECTED else DERIVED.get(name)
+    if step is not None:
+        _derive(spec, loss, step.reads.split()[0], steps, known)
     if step is not None and step.reads.split()[0] in known:
         steps.append(step)
         known.add(name)

@@ -11,6 +11,7 @@ from moespec.models._family import Family
 from moespec.models._rows import (
     A1,
     A3,
+    A4,
     ACT,
     CLAMP3,
     CLAMP4,
@@ -175,6 +176,6 @@ family("nllb_moe", "R27 E8 A2", R27, E8.but(bias=True), losses=POOLED,
 
 # other ways to choose
 family("zaya", "R28 E12", R28, E12_SKIP)
-family("doge", "R29 E13 A4", R29, E13, make(Shared, width=WIDE, activation=ACT, bias=C("mlp_bias", False)),
+family("doge", "R29 E13 A4", R29, E13, make(Shared, width=WIDE, activation=ACT, bias=C("mlp_bias", False)), losses=(A4,),
        note="Upstream mixes the keys of different tokens; here every token has its own.")
 family("vitpose_backbone", "R30 E16", R30, E16)

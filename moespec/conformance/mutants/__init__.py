@@ -18,10 +18,21 @@ from moespec.conformance.mutants import (
 from moespec.conformance.mutants._mutant import Mutant, Mutated, killed_by
 from moespec.conformance.mutants.generic import generic
 
-MUTANTS = (
-    *gates.MUTANTS, *dispatch.MUTANTS, *experts.MUTANTS, *gating.MUTANTS, *kinds.MUTANTS,
-    *losses.MUTANTS, *scores.MUTANTS, *beyond_topk.MUTANTS, *balancing.MUTANTS, *choice.MUTANTS,
-    *rows.MUTANTS, *lookups.MUTANTS, *transforms.MUTANTS,
+FILES = (
+    gates,
+    dispatch,
+    experts,
+    gating,
+    kinds,
+    losses,
+    scores,
+    beyond_topk,
+    balancing,
+    choice,
+    rows,
+    lookups,
+    transforms,
 )
+MUTANTS = tuple(mutant for file in FILES for mutant in file.MUTANTS)
 
 __all__ = ["MUTANTS", "Mutant", "Mutated", "generic", "killed_by"]

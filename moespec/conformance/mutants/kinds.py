@@ -28,7 +28,14 @@ def _norm_with(**wrong):
     return forward
 
 
+def _second_first(first, second):
+    """Entry b n + a."""
+    sums = first[:, None, :] + second[:, :, None]
+    return sums.reshape(len(first), -1), gates.pair_sums(first, second)[1]
+
+
 MUTANTS = (
+    Mutant("gates.pair_sums", "the second half varies slowest", _second_first),
     Mutant("gates.rms_norm", "takes what is stored for the scale", _norm_with(offset=0.0)),
     Mutant("gates.rms_norm", "always scales after it divides", _norm_with(before=False)),
     Mutant("gates.rms_norm", "always scales before it divides", _norm_with(before=True)),
