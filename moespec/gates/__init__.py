@@ -41,6 +41,7 @@ from moespec.gates import (
     _noisy_topk,
     _of_kind,
     _pair_sums,
+    _product_keys,
     _quantile_bias,
     _relu_route,
     _renormalize,
@@ -59,6 +60,7 @@ from moespec.gates import (
     _softcap,
     _softmax,
     _softmax_topk,
+    _sparsemixer,
     _sqrt_softplus,
     _switch,
     _threshold,
@@ -89,6 +91,7 @@ from moespec.gates._noisy_logits import NoisyLogits, noisy_logits, noisy_logits_
 from moespec.gates._noisy_topk import NoisyTopK, noisy_topk, noisy_topk_backward
 from moespec.gates._of_kind import of_kind
 from moespec.gates._pair_sums import pair_sums, pair_sums_backward
+from moespec.gates._product_keys import ProductKeys, product_keys, product_keys_backward
 from moespec.gates._quantile_bias import quantile_bias
 from moespec.gates._relu_route import relu_route, relu_route_backward
 from moespec.gates._renormalize import renormalize, renormalize_backward
@@ -108,6 +111,7 @@ from moespec.gates._soft import SoftRouting, soft, soft_backward
 from moespec.gates._softcap import softcap, softcap_backward
 from moespec.gates._softmax import softmax, softmax_backward
 from moespec.gates._softmax_topk import softmax_topk, softmax_topk_backward
+from moespec.gates._sparsemixer import sparsemixer, sparsemixer_backward
 from moespec.gates._sqrt_softplus import sqrt_softplus, sqrt_softplus_backward
 from moespec.gates._switch import SwitchRouting, switch, switch_backward
 from moespec.gates._threshold import threshold, threshold_backward
@@ -117,24 +121,25 @@ from moespec.gates._topk_softmax import topk_softmax, topk_softmax_backward
 
 OPS = {op.short: op for op in (
     _linear.OP, _cast_like.OP, _jitter.OP, _noisy_logits.OP, _softmax.OP, _topk.OP, _gather.OP, _selected_softmax.OP, _renormalize.OP,
-    _accept.OP, _route.OP, _topk_softmax.OP, _softmax_topk.OP, _noisy_topk.OP, _of_kind.OP, _pair_sums.OP, _switch.OP, _gshard.OP, _batchwise.OP,
-    _threshold.OP, _hierarchical.OP, _expert_choice.OP, _l2_normalize.OP, _soft.OP, _relu_route.OP, _top_p.OP, _assign.OP, _sinkhorn.OP,
-    _bias_sign.OP, _bias_centred.OP, _bias_proportional.OP, _quantile_bias.OP, _sigmoid.OP, _sqrt_softplus.OP, _selected_sigmoid.OP,
-    _selected_sqrt_softplus.OP, _select.OP, _softcap.OP, _rescale.OP, _scale_weights.OP, _scale_experts.OP, _rms_norm.OP, _lookup.OP,
-    _limit_ids.OP, _joint_weights.OP, _add_noise.OP, _mix_in.OP)}
+    _accept.OP, _route.OP, _topk_softmax.OP, _softmax_topk.OP, _noisy_topk.OP, _of_kind.OP, _pair_sums.OP, _switch.OP, _gshard.OP,
+    _batchwise.OP, _threshold.OP, _hierarchical.OP, _expert_choice.OP, _l2_normalize.OP, _soft.OP, _relu_route.OP, _top_p.OP, _assign.OP,
+    _sinkhorn.OP, _bias_sign.OP, _bias_centred.OP, _bias_proportional.OP, _quantile_bias.OP, _sigmoid.OP, _sqrt_softplus.OP,
+    _selected_sigmoid.OP, _selected_sqrt_softplus.OP, _select.OP, _softcap.OP, _rescale.OP, _scale_weights.OP, _scale_experts.OP,
+    _rms_norm.OP, _lookup.OP, _limit_ids.OP, _joint_weights.OP, _add_noise.OP, _mix_in.OP, _product_keys.OP, _sparsemixer.OP)}
 
 __all__ = [
-    "OPS", "Accepted", "JointWeights", "Limited", "NoisyLogits", "NoisyTopK", "Routing", "SoftRouting", "SwitchRouting", "accept",
-    "accept_backward", "add_noise", "add_noise_backward", "assign", "batchwise", "batchwise_backward", "bias_centred", "bias_proportional",
-    "bias_sign", "cast_like", "cast_like_backward", "expert_choice", "expert_choice_backward", "gather", "gather_backward", "gshard",
-    "gshard_backward", "hierarchical", "hierarchical_backward", "jitter", "jitter_backward", "joint_weights", "joint_weights_backward",
-    "l2_normalize", "l2_normalize_backward", "limit_ids", "limit_ids_backward", "linear", "linear_backward", "lookup", "mix_in",
-    "mix_in_backward", "noisy_logits", "noisy_logits_backward", "noisy_topk", "noisy_topk_backward", "of_kind", "pair_sums", "pair_sums_backward", "quantile_bias",
-    "relu_route", "relu_route_backward", "renormalize", "renormalize_backward", "rescale", "rescale_backward", "rms_norm",
-    "rms_norm_backward", "route", "route_backward", "route_steps", "scale_experts", "scale_experts_backward", "scale_weights",
-    "scale_weights_backward", "select", "selected_sigmoid", "selected_sigmoid_backward", "selected_softmax", "selected_softmax_backward",
-    "selected_sqrt_softplus", "selected_sqrt_softplus_backward", "sigmoid", "sigmoid_backward", "sinkhorn", "soft", "soft_backward",
-    "softcap", "softcap_backward", "softmax", "softmax_backward", "softmax_topk", "softmax_topk_backward", "sqrt_softplus",
+    "OPS", "Accepted", "JointWeights", "Limited", "NoisyLogits", "NoisyTopK", "ProductKeys", "Routing", "SoftRouting", "SwitchRouting",
+    "accept", "accept_backward", "add_noise", "add_noise_backward", "assign", "batchwise", "batchwise_backward", "bias_centred",
+    "bias_proportional", "bias_sign", "cast_like", "cast_like_backward", "expert_choice", "expert_choice_backward", "gather",
+    "gather_backward", "gshard", "gshard_backward", "hierarchical", "hierarchical_backward", "jitter", "jitter_backward", "joint_weights",
+    "joint_weights_backward", "l2_normalize", "l2_normalize_backward", "limit_ids", "limit_ids_backward", "linear", "linear_backward",
+    "lookup", "mix_in", "mix_in_backward", "noisy_logits", "noisy_logits_backward", "noisy_topk", "noisy_topk_backward", "of_kind",
+    "pair_sums", "pair_sums_backward", "product_keys", "product_keys_backward", "quantile_bias", "relu_route", "relu_route_backward",
+    "renormalize", "renormalize_backward", "rescale", "rescale_backward", "rms_norm", "rms_norm_backward", "route", "route_backward",
+    "route_steps", "scale_experts", "scale_experts_backward", "scale_weights", "scale_weights_backward", "select", "selected_sigmoid",
+    "selected_sigmoid_backward", "selected_softmax", "selected_softmax_backward", "selected_sqrt_softplus",
+    "selected_sqrt_softplus_backward", "sigmoid", "sigmoid_backward", "sinkhorn", "soft", "soft_backward", "softcap", "softcap_backward",
+    "softmax", "softmax_backward", "softmax_topk", "softmax_topk_backward", "sparsemixer", "sparsemixer_backward", "sqrt_softplus",
     "sqrt_softplus_backward", "switch", "switch_backward", "threshold", "threshold_backward", "top_p", "top_p_backward", "topk",
     "topk_softmax", "topk_softmax_backward",
 ]
