@@ -105,6 +105,12 @@ class Block:
     context: tuple[str, ...] = ()
     make: Callable | None = None
     layer: int = 0
+    variant: str = ""                                         # another configuration of a block that is there already
+    shift: float = 0.0                                        # of the selection bias
+
+    @property
+    def name(self):
+        return self.family + (f".{self.layer}" if self.layer else "") + (f":{self.variant}" if self.variant else "")
 
 
 def reshaped(block, x, more):
@@ -156,7 +162,7 @@ def call_doge(block, x, more):
         block.router_gate = own
 
 
-BLOCKS = {b.family + (f".{b.layer}" if b.layer else ""): b for b in (
+BLOCKS = {b.name: b for b in (
     Block("afmoe", "AfmoeSparseMoeBlock"),
     Block("aria", "AriaTextMoELayer"),
     Block("axk1", "AXK1MoE"),
@@ -240,6 +246,38 @@ BLOCKS = {b.family + (f".{b.layer}" if b.layer else ""): b for b in (
           call=lambda block, x, more: block(x, torch.tensor(more["dataset_index"])), context=("dataset_index",)),
     Block("zaya", "ZayaSparseMoeBlock", {"router_hidden_size": 16}, (1,), layer=1,
           call=lambda block, x, more: block(x, torch.tensor(more["router_states"]))[0], context=("router_states",)),
+    Block("aria", "AriaTextMoELayer", {"mlp_bias": True}, variant="biases"),
+    Block("axk2", "AXK2MoE", {"n_group": 4, "topk_group": 3}, variant="negative scores", shift=-2.0),      # both masked experts win: no tie decides
+    Block("axk2", "AXK2MoE", {"n_group": None, "topk_group": None}, variant="no groups"),
+    Block("cohere2_moe", "Cohere2MoeSparseMoeBlock", {"expert_selection_fn": "softmax", "shared_expert_combination_strategy": "sum"},
+          variant="softmax"),
+    Block("cohere2_moe", "Cohere2MoeSparseMoeBlock", {"expert_selection_fn": "sigmoid", "norm_topk_prob": False, "num_shared_experts": 0,
+                                                      "shared_expert_combination_strategy": "average"}, variant="alone"),
+    Block("dbrx", "DbrxFFN", {"ffn_config": Config(moe_normalize_expert_weights=None, moe_jitter_eps=None, ffn_act_fn={"name": "gelu"})}, variant="raw"),
+    Block("deepseek_v3", "DeepseekV3MoE", {"n_group": 4, "topk_group": 2, "num_experts_per_tok": 3, "norm_topk_prob": False}, variant="two of four"),
+    Block("deepseek_v3", "DeepseekV3MoE", {"n_group": 1, "topk_group": 1, "num_experts_per_tok": 4}, variant="one group"),
+    Block("deepseek_v3", "DeepseekV3MoE", {"n_group": 4, "topk_group": 2, "num_experts_per_tok": 4}, variant="negative scores", shift=-0.75),
+    Block("deepseek_v2", "DeepseekV2Moe", {"topk_method": "greedy", "n_shared_experts": 2}, variant="greedy"),
+    Block("deepseek_v4", "DeepseekV4SparseMoeBlock", {**V4, "scoring_func": "sigmoid", "mlp_bias": True}, (1,), layer=1, variant="sigmoid"),
+    Block("ernie4_5_moe", "Ernie4_5_MoeSparseMoeBlock", {"moe_norm_min": 1e-12, "use_bias": True, "moe_num_shared_experts": 2}, variant="biases"),
+    Block("ernie4_5_moe", "Ernie4_5_MoeSparseMoeBlock", {"moe_norm_min": 0.5, "moe_num_shared_experts": 0}, variant="clamped"),
+    Block("laguna", "LagunaSparseMoeBlock", {"moe_router_logit_softcapping": 0.0}, variant="no cap"),
+    Block("lfm2_moe", "Lfm2MoeSparseMoeBlock", {"use_expert_bias": False, "norm_topk_prob": False}, variant="no bias"),
+    Block("llama4", "Llama4TextMoe", {"num_experts_per_tok": 2}, call=reshaped, variant="two"),
+    Block("mistral4", "Mistral4MoE", {"n_group": 1, "topk_group": 1, "norm_topk_prob": False}, variant="one group"),
+    Block("nemotron_h", "NemotronHMoE", {"moe_latent_size": None, "mlp_bias": True}, variant="wide"),
+    Block("nllb_moe", "NllbMoeSparseMLP", {**NLLB, "normalize_router_prob_before_dropping": True}, ("f",), call=call_nllb,
+          variant="before"),
+    Block("nllb_moe", "NllbMoeSparseMLP", {**NLLB, "batch_prioritized_routing": True, "router_bias": True}, ("f",), call=call_nllb,
+          variant="priority"),
+    Block("nllb_moe", "NllbMoeSparseMLP", {**NLLB, "moe_eval_capacity_token_fraction": 0.0, "expert_capacity": 5}, ("f",), call=call_nllb,
+          variant="fixed"),
+    Block("phimoe", "PhimoeSparseMoeBlock", {"router_jitter_noise": 0.01}, variant="narrow"),
+    Block("qwen2_moe", "Qwen2MoeSparseMoeBlock", variant="normalised"),
+    Block("qwen3_moe", "Qwen3MoeSparseMoeBlock", {"norm_topk_prob": False, "num_experts_per_tok": 8, "hidden_act": "gelu"}, variant="all"),
+    Block("step3p7", "Step3p7SparseMoeBlock", {"swiglu_limits": None, "swiglu_limits_shared": [0.0]}, (0,), variant="no limits"),
+    Block("switch_transformers", "SwitchTransformersSparseMLP", {**SWITCH, "router_bias": False, "expert_capacity": 64}, variant="roomy"),
+    Block("zaya", "ZayaSparseMoeBlock", {"router_hidden_size": 16, "num_experts_per_tok": 3}, (0,), call=first, variant="first layer"),
 )}
 
 
@@ -259,7 +297,7 @@ def build(name, seed=0, sizes=Sizes()):      # noqa: B008
     block = block.double().eval()
     for key, tensor in block.state_dict().items():
         if tensor.dtype == torch.float64:
-            tensor.copy_(torch.tensor(grid(key, tensor.shape, rng)))
+            tensor.copy_(torch.tensor(grid(key, tensor.shape, rng) + (entry.shift if key.endswith("correction_bias") else 0.0)))
         else:
             tensor.copy_(torch.tensor(rng.integers(0, sizes.e, tensor.shape)))
     read = dict(config.read)
@@ -293,15 +331,17 @@ def given(name, rng, sizes):
     return {n: made[n] for n in BLOCKS[name].context}
 
 
-def run(name, seed=0, sizes=Sizes()):      # noqa: B008
-    """x, cotangent, context, configuration, tensors, output and gradients of one block."""
-    rng = np.random.default_rng(seed + 100)
-    with promoted():
+def run(name, seed=0, sizes=Sizes(), native=False):      # noqa: B008
+    """x, cotangent, context, configuration, tensors, output and gradients of one block; in float32 with its own casts if `native`."""
+    rng, cast = np.random.default_rng(seed + 100), np.float32 if native else np.float64
+    with contextlib.nullcontext() if native else promoted():
         block, config, tensors = build(name, seed, sizes)
-        x, g = (np.round(rng.standard_normal((sizes.batch, sizes.time, sizes.d)) * 64) / 64 for _ in range(2))
-        more = given(name, rng, sizes)
+        x, g = ((np.round(rng.standard_normal((sizes.batch, sizes.time, sizes.d)) * 64) / 64).astype(cast) for _ in range(2))
+        more = {n: a.astype(cast) if a.dtype.kind == "f" else a for n, a in given(name, rng, sizes).items()}
+        block = block.float() if native else block
         held = torch.tensor(x, requires_grad=True)
         y = BLOCKS[name].call(block, held.clone(), more)
         (y * torch.tensor(g)).sum().backward()
     grads = {k: np.zeros(tuple(p.shape)) if p.grad is None else p.grad.numpy() for k, p in block.named_parameters()}
+    tensors = {k: a.astype(cast) if a.dtype.kind == "f" else a for k, a in tensors.items()}
     return x, g, more, config, tensors, y.detach().numpy(), held.grad.numpy(), grads

@@ -20,6 +20,8 @@ def rows():
 
     from moespec import models
     for name, block in BLOCKS.items():
+        if block.variant:
+            continue
         family = models.FAMILIES[block.family]
         found = [f"{e:.1e}" for e in errors(name)] if installed(name) else ["not there"] * 3
         yield f"| {name} | `{block.cls}` | {family.row} | {' | '.join(found)} | {family.note} |"

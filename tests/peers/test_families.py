@@ -40,6 +40,19 @@ def test_the_declaration_is_the_live_block(name):
     assert max(found) < LIMIT, found
 
 
+@pytest.mark.parametrize("name", [n for n, b in BLOCKS.items() if not b.variant])
+def test_native_float32_differs_by_rounding_alone(name):
+    """The block with its own casts, in float32, against the declaration in float32."""
+    if not installed(name):
+        pytest.skip(f"this transformers has no {name}")
+    entry = BLOCKS[name]
+    x, _, context, config, tensors, y, *_ = run(name, native=True)
+    spec, params = hf.load(entry.family, config, tensors, layer=entry.layer)
+    ours = moespec.forward(spec, params, x, context=context)[0].y
+    assert ours.dtype == np.float32
+    assert relative(ours, y) < 2e-6
+
+
 @pytest.mark.parametrize("name", BLOCKS)
 def test_export_undoes_load(name):
     if not installed(name):
