@@ -68,6 +68,10 @@ def test_expert_choice_costs_its_capacity_not_all_experts():
 def test_a_configuration_without_what_the_family_needs_is_refused_by_name():
     with pytest.raises(ValueError, match="hf: qwen3_moe: the configuration has none of 'num_local_experts'"):
         hf.spec("qwen3_moe", {"num_experts_per_tok": 2, "moe_intermediate_size": 8})
+    with pytest.raises(ValueError, match="hf: qwen3_moe: hidden_act='quick_gelu' is not a value that its declaration knows"):
+        hf.spec("qwen3_moe", models.FAMILIES["qwen3_moe"].sizes | {"hidden_act": "quick_gelu"})
+    with pytest.raises(ValueError, match="hf: nllb_moe: second_expert_policy='sampling' is not a value"):
+        hf.spec("nllb_moe", models.FAMILIES["nllb_moe"].sizes | {"second_expert_policy": "sampling"})
     with pytest.raises(ValueError, match="hf: no family is called 'qwen9'"):
         hf.spec("qwen9", {})
 

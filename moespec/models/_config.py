@@ -13,8 +13,8 @@ SECTIONS = ("ffn_config", "thinker_config", "talker_config", "llm_config", "lang
 REQUIRED = object()
 
 
-class Missing(KeyError):
-    """A key that a family needs and a configuration does not have."""
+class Unreadable(ValueError):
+    """A key that a family needs and a configuration does not have, or a value that no row knows."""
 
 
 @dataclass(frozen=True)
@@ -30,10 +30,16 @@ class C:
         for key in self.keys.split("|"):
             if config.get(key) is not None:
                 value = config[key]
-                return self.then(value if self.whole or not isinstance(value, list | tuple) else value[layer])
+                return self._map(key, value if self.whole or not isinstance(value, list | tuple) else value[layer])
         if self.default is REQUIRED:
-            raise Missing(f"the configuration has none of {', '.join(map(repr, self.keys.split('|')))}")
+            raise Unreadable(f"the configuration has none of {', '.join(map(repr, self.keys.split('|')))}")
         return self.default
+
+    def _map(self, key, value):
+        try:
+            return self.then(value)
+        except KeyError:
+            raise Unreadable(f"{key}={value!r} is not a value that its declaration knows") from None
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ R3 = R1.but(norm="none")
 R4 = R1.but(norm=C("moe_normalize_expert_weights", "none", lambda p: "none" if p is None else "lp"),
             p=C("moe_normalize_expert_weights", 1.0, lambda p: 1.0 if p is None else p), **MODEL)
 R5 = make(Router, k=K, over="selected")
-R6 = When(C("expert_selection_fn", "softmax", lambda f: f == "sigmoid"), R5.but(score="sigmoid", norm=NORM, **MODEL), R5)
+R6 = When(C("expert_selection_fn", False, {"softmax": False, "sigmoid": True}.__getitem__), R5.but(score="sigmoid", norm=NORM, **MODEL), R5)
 R7 = R5.but(score="sigmoid", weigh="input", **MODEL)
 R8 = make(Router, k=K, score="sigmoid", norm=NORM)
 R9 = make(Router, k=K, score="sigmoid", correction=True, norm="sum")
@@ -41,7 +41,7 @@ R12 = R9_SUM.but(net=make(Net, cap=C("moe_router_logit_softcapping", None, lambd
 R13 = make(Router, k=K, score="sigmoid", correction=True, groups=GROUPS, norm=NORM, eps=1e-20, scale=SCALE)
 R14 = R13.but(groups=When(C("n_group", None, lambda n: n is not None), make(Groups, n=C("n_group"), keep=C("topk_group"), fill=0.0)))
 R15 = make(Router, k=K, scale=SCALE, groups=When(
-    C("topk_method", "greedy", lambda m: m == "group_limited_greedy"),
+    C("topk_method", False, {"greedy": False, "group_limited_greedy": True}.__getitem__),
     make(Groups, n=C("n_group"), keep=C("topk_group"), reduce="max", base="raw", fill=0.0)))
 R16 = make(Router, k=K, norm=NORM, eps=1e-20, scale=SCALE, **MODEL, groups=When(
     C("n_group", None, lambda n: n is not None and n > 1), make(Groups, n=C("n_group"), keep=C("topk_group"), base="raw", fill=0.0)))
@@ -57,7 +57,7 @@ R24 = make(Router, k=K, norm="sum", expert_scale=True, net=make(
 R25 = make(Router, k=K, select="sparsemixer", threshold=C("router_jitter_noise", 0.01), **MODEL)
 R26 = make(Router, k=1, jitter=C("router_jitter_noise", 0.01), net=make(Net, bias=C("router_bias", False)))
 R27 = make(Router, k=2, norm="clamp", eps=2.0**-23, net=make(Net, bias=C("router_bias", False)),
-           accept=C("second_expert_policy", None, lambda policy: "gshard" if policy == "random" else None))
+           accept=C("second_expert_policy", None, {"all": None, "random": "gshard"}.__getitem__))
 R28 = make(Router, k=K, correction=True, **MODEL, net=make(
     Net, kind="mlp", hidden=C("router_hidden_size"), memory=C("layer_idx", True, lambda layer: layer != 0),
     norm=make(Norm, eps=C("rms_norm_eps", 1e-5))))

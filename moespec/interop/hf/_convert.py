@@ -10,7 +10,7 @@ import numpy as np
 from moespec.interop.hf._tensors import INFERRED, UNREAD, layouts
 from moespec.layer import LayerSpec
 from moespec.layer._params import parameter_shapes
-from moespec.models import FAMILIES, Missing
+from moespec.models import FAMILIES, Unreadable
 
 
 def spec(model_type: str, config: Mapping[str, Any], layer: int = 0) -> LayerSpec:
@@ -19,14 +19,14 @@ def spec(model_type: str, config: Mapping[str, Any], layer: int = 0) -> LayerSpe
     Raises
     ------
     ValueError
-        An unknown model type; a configuration without a key that the family needs.
+        An unknown model type; a configuration without a key that the family needs, or with a value that it does not know.
     """
     if model_type not in FAMILIES:
         raise ValueError(f"hf: no family is called {model_type!r}; known: {', '.join(sorted(FAMILIES))}")
     try:
         return FAMILIES[model_type].spec(config, layer)
-    except Missing as error:
-        raise ValueError(f"hf: {model_type}: {error.args[0]}") from None
+    except Unreadable as error:
+        raise ValueError(f"hf: {model_type}: {error}") from None
 
 
 def load(model_type: str, config: Mapping[str, Any], tensors: Mapping[str, Any], layer: int = 0) -> tuple[LayerSpec, dict[str, Any]]:
