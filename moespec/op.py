@@ -159,7 +159,7 @@ class Op:
         if len(array.shape) != len(names):
             raise ValueError(f"{self.short}: {arg.name} has shape {array.shape}, wanted {len(names)} dimensions ({', '.join(names)})")
         for name, size in zip(names, array.shape, strict=True):
-            letter, plus = _dimension(name)
+            letter, plus = dimension(name)
             wanted = sizes.get(letter, None if letter else 0)
             if wanted is None:
                 sizes[letter] = size - int(plus or 0)
@@ -192,7 +192,7 @@ class Op:
         return np.dtype(arg.like) if arg.like else first
 
 
-def _dimension(name):
+def dimension(name):
     """("E", "1") of "E+1", ("T", None) of "T", ("", "2") of "2"."""
     found = re.fullmatch(r"([A-Za-z]\w*)?\+?(\d+)?", name)
     if found is None:
