@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
@@ -81,6 +81,7 @@ class Op:
     forward: Callable[..., Any]                          # (*inputs, **attrs) -> (output | NamedTuple, saved)
     backward: Callable | None = None                     # (saved, *cotangents of real outputs) -> grads of real inputs
     steps: Callable[..., tuple[Step, ...]] | None = None     # (dims, **attrs); dims[name] is None for an input not given
+    choices: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)     # attributes that decide which ops the steps are
     cases: Callable[..., Iterable[Case]] = lambda rng: ()
     invalid: tuple[tuple[Case, type[Exception], str], ...] = ()
     requirements: tuple[Req, ...] = ()

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from moespec.backend import get_backend, run, run_backward
+from moespec.fuse import fuse
 from moespec.gates import Routing
 from moespec.layer._build import build, final_routing
 from moespec.layer._init import draw, silent
@@ -43,7 +44,7 @@ class Saved(NamedTuple):
     shape: tuple[int, ...]
 
 
-def forward(spec, params, x, *, noise=None, rng=None, context=None, training=False, backend=None):
+def forward(spec, params, x, *, noise=None, rng=None, context=None, training=False, backend=None, keep=()):
     """Run a layer.
 
     Parameters
@@ -66,6 +67,9 @@ def forward(spec, params, x, *, noise=None, rng=None, context=None, training=Fal
         Whether noise, jitter, dropout and random acceptance act.
     backend : str or Backend, optional
         See `get_backend`.
+    keep : collection of str, or "all"
+        Intermediates to keep in `Out.values`, which their gradients can be asked of too.  A backend may run consecutive lines of the
+        program as one (`fuse`), and then has no value for the names in between; those that losses read are always there.
 
     Returns
     -------
@@ -90,7 +94,7 @@ def forward(spec, params, x, *, noise=None, rng=None, context=None, training=Fal
     unread = sorted(set(context) - read)
     if unread:
         raise ValueError(f"forward: nothing reads context {', '.join(map(repr, unread))}; steps and losses read {', '.join(sorted(read))}")
-    trace = run(chosen, steps, values)
+    trace = run(chosen, steps if keep == "all" else fuse(steps, chosen.ops(), keep), values)
     y = trace.values["y"]
     losses = {loss.name: chosen.scale(trace.values[f"loss.{loss.name}"], loss.coef) for loss in spec.losses}
     names = final_routing(steps)
