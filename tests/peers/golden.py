@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import transformers
-from blocks import Sizes, run
+from families import Sizes, run
 
 FILE = Path(__file__).parents[1] / "data" / "families.npz"
 TINY = Sizes(d=8, f=3, shared=2, e=8, batch=2, time=4)

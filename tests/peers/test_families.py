@@ -9,7 +9,7 @@ from moespec.interop import hf
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
-from blocks import BLOCKS, installed, run  # noqa: E402  (beside this file)
+from families import BLOCKS, installed, run  # noqa: E402  (beside this file)
 
 LIMIT = 1e-11
 
