@@ -84,8 +84,9 @@ def test_the_same_results(keep):
 
 def test_a_loss_that_reads_what_is_inside_finds_it():
     pytest.importorskip("numba")
-    from moespec_numba import BACKEND
     from dataclasses import replace
+
+    from moespec_numba import BACKEND
     spec = replace(SPEC, router=replace(SPEC.router, over="all", norm="sum"), losses=(Loss("losses.load_balance", coef=0.1),))
     rng = np.random.default_rng(0)
     weights, x = spec.init(4, rng=1), rng.standard_normal((7, 4))
