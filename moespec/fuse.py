@@ -75,7 +75,8 @@ def _forms(name: str) -> tuple[tuple[tuple[str, ...], dict[str, Any]], ...]:
 
 def _laid_over(op: Op, window: Steps, attrs: Mapping[str, Any]) -> Step | None:
     """The line of the composite that `window` is, or None: names must fit each other, and attributes be equal."""
-    found: dict[str, Any] = {name: value for s in window for name, value in s.attrs.items() if name in _defaults(op.name)} | attrs
+    own_names = _defaults(op.name)
+    found = {**{name: value for s in window for name, value in s.attrs.items() if name in own_names}, **attrs}
     names: dict[str, str] = {}
     given: dict[str, str] = {}
     for step, own in zip(window, op.line(_Dims(), **found), strict=True):
