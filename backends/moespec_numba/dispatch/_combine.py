@@ -26,8 +26,8 @@ def forward(rows, weights, row):
 
 def backward(saved, dy):
     drows, dweights = empty(saved.rows.shape, saved.rows.dtype), empty(saved.weights.shape, saved.weights.dtype)
-    _to_rows(saved.weights, read(dy), *by_target(saved.row, len(saved.rows)), drows)
-    _to_weights(saved.rows, saved.row, read(dy), dweights)
+    combine_to_rows(saved.weights, read(dy), *by_target(saved.row, len(saved.rows)), drows)
+    combine_to_weights(saved.rows, saved.row, read(dy), dweights)
     return drows, dweights
 
 
@@ -42,8 +42,8 @@ def combine_rows(rows, weights, row, y):
 
 
 @kernel(parallel=True)
-def _to_rows(weights, dy, source, offsets, drows):
-    """Row by row; `source` holds flat positions t * K + j."""
+def combine_to_rows(weights, dy, source, offsets, drows):
+    """Every row adds up the tokens it went to, weighted; `source` holds flat positions t * K + j."""
     for i in prange(len(drows)):
         clear(drows[i])
         for n in range(offsets[i], offsets[i + 1]):
@@ -52,7 +52,8 @@ def _to_rows(weights, dy, source, offsets, drows):
 
 
 @kernel(parallel=True)
-def _to_weights(rows, row, dy, dweights):
+def combine_to_weights(rows, row, dy, dweights):
+    """The inner products of a token with its rows; 0 where there is none."""
     for t in prange(len(dweights)):
         for j in range(row.shape[1]):
             dweights[t, j] = inner(rows[row[t, j]], dy[t]) if row[t, j] >= 0 else 0

@@ -1,6 +1,21 @@
 """Experts on Numba: one file per op, as in the reference."""
 
-from moespec_numba.experts import _ffn, _gelu, _gelu_tanh, _glu, _grouped_matmul, _identity, _linear, _moe, _relu, _relu2, _silu
+from moespec_numba.experts import (
+    _constant,
+    _copy,
+    _ffn,
+    _gelu,
+    _gelu_tanh,
+    _glu,
+    _grouped_matmul,
+    _identity,
+    _linear,
+    _moe,
+    _relu,
+    _relu2,
+    _silu,
+    _singleton,
+)
 
 OPS = {f"experts.{name}": module.IMPL for name, module in {
     "grouped_matmul": _grouped_matmul,
@@ -14,4 +29,7 @@ OPS = {f"experts.{name}": module.IMPL for name, module in {
     "ffn": _ffn,
     "glu": _glu,
     "moe": _moe,
+    "singleton": _singleton,
+    "copy": _copy,
+    "constant": _constant,
 }.items()}

@@ -9,20 +9,30 @@ from moespec_numba.experts._activations import NUMBER, value, value_and_slope
 
 def pointwise(name):
     """The implementation of the activation `name`."""
-    number = NUMBER[name]
-
     def forward(x):
         OPS[f"experts.{name}"].admit(x)
-        y = empty(x.shape, x.dtype)
-        _value(number, read(x).reshape(-1), y.reshape(-1))
-        return y, x
+        return values(name, x), x
 
     def backward(x, dy):
-        dx = empty(x.shape, x.dtype)
-        _times_slope(number, read(x).reshape(-1), read(dy).reshape(-1), np.empty_like(dx.reshape(-1)), dx.reshape(-1))
-        return dx
+        slope = values_and_slopes(name, x)[1]
+        np.multiply(slope, dy, out=slope)
+        return slope
 
     return Impl(forward, backward)
+
+
+def values(name, x):
+    """f(x), for an array of any shape."""
+    y = empty(x.shape, x.dtype)
+    _value(NUMBER[name], read(x).reshape(-1), y.reshape(-1))
+    return y
+
+
+def values_and_slopes(name, x):
+    """f(x) and f'(x)."""
+    y, slope = empty(x.shape, x.dtype), empty(x.shape, x.dtype)
+    _value_and_slope(NUMBER[name], read(x).reshape(-1), y.reshape(-1), slope.reshape(-1))
+    return y, slope
 
 
 @kernel
@@ -31,7 +41,5 @@ def _value(kind, x, y):
 
 
 @kernel
-def _times_slope(kind, x, dy, y, dx):
-    value_and_slope(kind, x, y, dx)
-    for j in range(len(x)):
-        dx[j] *= dy[j]
+def _value_and_slope(kind, x, y, slope):
+    value_and_slope(kind, x, y, slope)
