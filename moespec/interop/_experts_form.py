@@ -17,7 +17,8 @@ POINTS = np.array([1e-2, 0.1, 0.3, 0.7, 1.05, 1.5, 2.2, 3.1, 4.5, 6.2, 8.3, 11.0
 GRID = np.concatenate([-POINTS[::-1], POINTS])
 PAIRS = np.array(list(product(GRID, GRID)))         # g, u
 QUICK_GELU = 1.702
-_known: WeakKeyDictionary[torch.nn.Module, tuple[str, dict]] = WeakKeyDictionary()
+WORDS = ("limit", "alpha", "softcap")                # what the numbers of a gate are called
+_known: WeakKeyDictionary[torch.nn.Module, tuple[tuple, tuple[str, dict]]] = WeakKeyDictionary()
 
 
 def form_of(module) -> tuple[str, dict]:
@@ -28,9 +29,17 @@ def form_of(module) -> tuple[str, dict]:
     NotImplementedError
         No op does; the message names the class and the reason.
     """
-    if module not in _known:
-        _known[module] = _recognise(module)
-    return _known[module]
+    state = _state(module)
+    if module not in _known or _known[module][0] != state:
+        _known[module] = state, _recognise(module)
+    return _known[module][1]
+
+
+def _state(module):
+    """What would make the module another one if it were exchanged."""
+    gate = getattr(module, "_apply_gate", None)
+    flags = tuple(getattr(module, flag, None) for flag in FLAGS)
+    return getattr(module, "act_fn", None), getattr(gate, "__func__", gate), flags, *(tuple(_numbers(module, w)) for w in WORDS)
 
 
 def _recognise(module):
@@ -68,12 +77,9 @@ def _first(got, candidates):
 
 def _op_values(pairs, attrs):
     """h, and its slopes in g (and u), from the op: one expert of one hidden unit, of which every row is one pre-activation."""
-    offsets, unit = np.array([0, len(pairs)]), np.ones((1, 1, 1))
-    if pairs.shape[1] == 1:
-        op, rest = OPS["experts.ffn"], (unit, unit)
-    else:
-        op, rest = OPS["experts.glu"], (np.array([[[1.0], [0.0]]]), np.array([[[0.0], [1.0]]]), np.array([[[1.0, 0.0]]]))
-    out, saved = op.forward(pairs, offsets, *rest, **attrs)
+    op = OPS["experts.glu" if pairs.shape[1] == 2 else "experts.ffn"]
+    unit = np.eye(pairs.shape[1])                                   # its columns pick g, and u; h goes to the first column
+    out, saved = op.forward(pairs, np.array([0, len(pairs)]), *unit.T[:, None, :, None], unit[None, :1], **attrs)
     cotangent = np.zeros_like(out)
     cotangent[:, 0] = 1
     assert op.backward is not None
@@ -104,7 +110,7 @@ def _gate_values(module):
 
 def _gatings(module):
     """Attributes of `experts.glu`, made of the numbers that the module carries."""
-    limits, alphas, caps = (_numbers(module, word) for word in ("limit", "alpha", "softcap"))
+    limits, alphas, caps = (_numbers(module, word) for word in WORDS)
     clamps = [{}, *({"limit": limit, "limit_at": at} for limit in limits for at in ("pre", "post"))]
     curves = [{}, *({"alpha": a} for a in (*alphas, QUICK_GELU)), *({"cap_gate": g, "cap_up": u} for g in caps for u in caps)]
     for clamp, curve, offset in product(clamps, curves, (0.0, 1.0)):
@@ -124,5 +130,5 @@ def _named(act):
 
 
 def _told(module):
-    told = {word: _numbers(module, word) for word in ("limit", "alpha", "softcap")}
+    told = {word: _numbers(module, word) for word in WORDS}
     return ", ".join(f"{word} {', '.join(map(str, values)) or 'none'}" for word, values in told.items())

@@ -14,7 +14,7 @@ from moespec.layer import LayerSpec
 from moespec.numerics import is_real, widen
 from moespec.op import as_tuple
 from moespec.pairs import UNIT, Pair, policy
-from moespec.program import Impl, lookup, pack, run
+from moespec.program import Impl, pack, run
 
 SELECTED = ("indices", "group_indices", "pool.indices")          # the values of a layer that hold a choice, and that replay it
 WHOLE_BATCH = ("gates.assign", "gates.batchwise", "gates.expert_choice")
@@ -30,7 +30,8 @@ class Selection(NamedTuple):
 
     op: str                     # "gates.topk"
     by: str
-    digest: str                 # sha256 of the array that it was made on: dtype, shape, bytes
+    on: str                     # "logits": the value that the digest is of
+    digest: str                 # sha256 of its dtype, shape and bytes
     ids: np.ndarray             # T K, int64, -1 = none
     scores: np.ndarray          # T K, float64: the chosen ids' scores, recomputed exactly; NaN where the id is -1
     errors: np.ndarray          # T K: how far a correct run's may be from them
@@ -81,12 +82,12 @@ def record(out, saved, *, layer: str = "0") -> Trace:
     if out.routing is None:
         raise TypeError("record: a soft layer sends every token everywhere, there is no decision to record")
     backend, steps = saved.backend, saved.trace.steps
-    values = {n: None if v is None else backend.to_numpy(v) for n, v in saved.trace.values.items()}
-    made = {name: next((s for s in steps if name in s.writes.split()), None) for name in SELECTED}
+    values: dict[str, Any] = {n: None if v is None else backend.to_numpy(v) for n, v in saved.trace.values.items()}
+    made = {name: next((s for s in steps if name in s.reads.split() and name in s.writes.split()), None) for name in SELECTED}
     selections = {name: _selection(steps, step, values, name) for name, step in made.items() if step is not None}
     limit = next((s for s in steps if s.op in LIMITS), None)
     indices, weights = backend.to_numpy(out.routing.indices), backend.to_numpy(out.routing.weights)
-    dropped = np.zeros(indices.shape, bool) if limit is None else values[limit.writes] != values[limit.reads.split()[0]]
+    dropped = np.zeros(indices.shape, bool) if limit is None else np.not_equal(values[limit.writes], values[limit.reads.split()[0]])
     return Trace(layer, saved.spec, __version__, values["x"].dtype.name, None if limit is None else limit.attrs["capacity"],
                  selections, indices.astype(np.int64), widen(weights), dropped)
 
@@ -102,28 +103,35 @@ def replay(trace: Trace, *, backend=None) -> dict[str, Any]:
 
 
 def _selection(steps, step, values, name):
-    ids = values[name].astype(np.int64)
+    ids, line = values[name].astype(np.int64), _line(steps, step)
     found, unsure = None, np.zeros(len(ids), bool)
-    for kind, scores, chosen, _ in [] if step.op in WHOLE_BATCH else _choices(steps, step, values):
+    for kind, scores, chosen, _ in [] if step.op in WHOLE_BATCH else _choices(line, values):
         if kind == "select" and chosen.shape == ids.shape and np.array_equal(chosen, ids):
             found = scores
         elif len(scores) == len(ids):
             unsure |= _open(kind, scores, chosen).reshape(len(ids), -1).any(1)
     by = "batch" if step.op in WHOLE_BATCH else "decisions" if found is None else "scores"
-    return Selection(step.op, by, _digest(values, step), ids, *_border(found, ids), unsure)
+    logits = (n for s in reversed(line) for n in s.reads.split() if n.rpartition(".")[2] == "logits" and values.get(n) is not None)
+    on = next(logits, step.reads.split()[0])              # a backend may have no scores, where it runs several steps as one
+    scores, errors, left, left_error = _border(found, ids)
+    return Selection(step.op, by, on, _digest(values[on]), ids, scores, errors, left, left_error, unsure)
 
 
-def _choices(steps, step, values):
-    """What the step that chose made its choices on, as (value, error) pairs; the choices themselves are replayed."""
+def _line(steps, step):
+    """The part of a program that leads to a step."""
     needed, line = set(step.reads.split()), [step]
     for before in reversed(steps[:steps.index(step)]):
         if needed & set(before.writes.split()):
             line.append(before)
             needed |= set(before.reads.split())
-    lifted = {n: Pair(v, 0.0, v.dtype) if v is not None and is_real(v) else v for n, v in values.items()}
+    return line[::-1]
+
+
+def _choices(line, values):
+    """What a line made its choices on, as (value, error) pairs; the choices themselves are replayed."""
+    lifted = {n: Pair(v, 0.0, v.dtype) if v is not None and is_real(v.dtype) else v for n, v in values.items()}
     with policy(values["x"].dtype.name) as seen, np.errstate(all="ignore"):
-        run(line[:0:-1], lifted, _rounded)
-        lifted |= {}
+        run(line, lifted, _rounded)
     return seen.selections
 
 
@@ -138,3 +146,33 @@ def _rounded(op, attrs):
 def _held(y):
     unit = UNIT.get(y.dtype.name, 0.0) if isinstance(y, Pair) else 0.0
     return y if unit <= UNIT["float32"] else y.like(y.v, y.e + unit * (np.abs(y.v) + y.e))
+
+
+def _open(kind, scores, chosen):
+    """Whether a choice of groups, or a decision by a threshold, could fall the other way."""
+    if kind == "decide":
+        return scores.e > 0
+    if kind == "assign":
+        return np.ones(len(chosen), bool)
+    picked = np.zeros(scores.shape, bool)
+    np.put_along_axis(picked, np.maximum(chosen, 0), chosen >= 0, -1)
+    lowest = np.where(picked, scores.v - scores.e, np.inf).min(-1)
+    return ~(lowest > np.where(picked, -np.inf, scores.v + scores.e).max(-1, initial=-np.inf))
+
+
+def _border(scores, ids):
+    """Scores and errors of the chosen ids, and of the best one left out."""
+    if scores is None:
+        return *(np.full(ids.shape, np.nan) for _ in range(2)), *(np.full(len(ids), np.nan) for _ in range(2))
+    live, at = ids >= 0, np.maximum(ids, 0)
+    chosen, errors = (np.where(live, np.take_along_axis(a, at, 1), np.nan) for a in (scores.v, scores.e))
+    rest_v, rest_e = scores.v.copy(), scores.e.copy()
+    token = np.broadcast_to(np.arange(len(ids))[:, None], ids.shape)[live]
+    rest_v[token, ids[live]], rest_e[token, ids[live]] = -np.inf, 0.0
+    best = np.nan_to_num(rest_v + rest_e, nan=np.inf, posinf=np.inf, neginf=-np.inf).argmax(1)[:, None]
+    return chosen, errors, np.take_along_axis(rest_v, best, 1)[:, 0], np.take_along_axis(rest_e, best, 1)[:, 0]
+
+
+def _digest(array):
+    array = np.ascontiguousarray(array)
+    return hashlib.sha256(f"{array.dtype.name}{list(array.shape)}".encode() + array.tobytes()).hexdigest()

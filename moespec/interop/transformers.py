@@ -99,9 +99,10 @@ def _require_owned(backend, module, tensors):
 
 def _gated(module, gate_up_proj, down_proj, gate_up_proj_bias=None, down_proj_bias=None):
     """w_gate, w_up, w_down, and the biases or None where `experts.moe` and `experts.glu` want them."""
-    halves = [None if w is None else _halves(module, w) for w in (_turned(module, gate_up_proj), gate_up_proj_bias)]
-    skipped = [None] if module.has_post_expert_norm else []              # the dropout of glu
-    return (*halves[0], _turned(module, down_proj), *skipped, *(halves[1] or (None, None)), down_proj_bias)
+    gate, up = _halves(module, _turned(module, gate_up_proj))
+    biases = (None, None) if gate_up_proj_bias is None else _halves(module, gate_up_proj_bias)
+    dropout = (None,) if module.has_post_expert_norm else ()             # which glu has, and moe has not
+    return gate, up, _turned(module, down_proj), *dropout, *biases, down_proj_bias
 
 
 def _plain(module, up_proj, down_proj, up_proj_bias=None, down_proj_bias=None):

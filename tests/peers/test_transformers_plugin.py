@@ -176,6 +176,18 @@ def test_nothing_is_taken_for_a_plain_swiglu(gate):
     refused(module, "its gate is no form of experts.glu")
 
 
+def test_what_is_exchanged_later_is_noticed():
+    plugin.register("numpy", "moespec-numpy")
+    module = build(f"transformers.models.{LAYOUTS['interleaved']}")
+    for limit in (0.5, 0.25):
+        module.limit = limit
+        close(run(module, "moespec-numpy", *routing()), run(module, "eager", *routing()), 1e-12)
+    module = qwen()
+    module(*routing())
+    module.act_fn = torch.nn.Tanh()
+    refused(module, "activation Tanh")
+
+
 def test_a_wrong_layout_flag_is_refused():
     module = build(f"transformers.models.{LAYOUTS['interleaved']}")
     module.is_concatenated, module.config._experts_implementation = True, "moespec-numpy"
@@ -221,3 +233,11 @@ def test_parameters_overwritten_before_backward_are_reported():
         module.down_proj.mul_(2)
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         y.sum().backward()
+
+
+def test_second_derivatives_are_refused():
+    plugin.register("numpy", "moespec-numpy")
+    module, (x, ids, weights) = qwen(), routing()
+    first, = torch.autograd.grad(module(x.requires_grad_(), ids, weights).square().sum(), x, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        first.sum().backward()
