@@ -108,12 +108,15 @@ class _Layer(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, spec, given, names, x, *params):
         ctx.set_materialize_grads(False)
+        ctx.save_for_backward(x, *params)
         out, ctx.saved = forward(spec, dict(zip(names, map(to_numpy, params), strict=True)), to_numpy(x), **given)
         ctx.device = x.device
         return tuple(from_numpy(v).to(x.device) for v in (out.y, *out.losses.values()))
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, dy, *dlosses):
+        _ = ctx.saved_tensors                             # likewise
         names = (loss.name for loss in ctx.saved.spec.losses)
         weights = {n: 0.0 if d is None else float(d) for n, d in zip(names, dlosses, strict=True)}
         grads = backward(ctx.saved, None if dy is None else to_numpy(dy), dlosses=weights)
