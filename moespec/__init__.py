@@ -1,19 +1,19 @@
 """The specification of Mixture-of-Experts layers, as code.
 
 Families are loaded when first used: `moespec.gates`, `moespec.dispatch`, `moespec.experts`, `moespec.losses` (the
-operations), `moespec.layer` (`LayerSpec`, `forward`, `backward`), `moespec.conformance` (is this kernel right?).
+operations), `moespec.layer` (`LayerSpec`, `forward`, `backward`), `moespec.models` (published layers), `moespec.conformance` (is this kernel right?).
 """
 
 from importlib import import_module
 
 __version__ = "0.1.0"
 
-_MODULES = ("gates", "dispatch", "experts", "losses", "registry", "backend", "layer", "conformance", "corpus", "indexing",
+_MODULES = ("gates", "dispatch", "experts", "losses", "registry", "backend", "layer", "models", "conformance", "corpus", "indexing",
             "numerics", "op", "pairs", "program")
 _NAMES = {
     "OPS": "registry", "get_backend": "backend",
-    "LayerSpec": "layer", "Router": "layer", "Hierarchical": "layer", "Experts": "layer", "Capacity": "layer",
-    "Loss": "layer", "forward": "layer", "backward": "layer",
+    **dict.fromkeys(("LayerSpec", "Router", "ExpertChoice", "Soft", "Hierarchical", "Given", "Experts", "Shared", "Capacity", "Loss", "forward",
+                     "backward"), "layer"),
 }
 __all__ = [*_MODULES, *_NAMES, "__version__"]
 

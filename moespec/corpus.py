@@ -69,7 +69,7 @@ def logits(rng, experts=8):
         yield case(f"experts_{n}", normal(rng, 1, n))
     for n in TOKENS:
         yield case(f"tokens_{n}", normal(rng, n, 4))
-    yield case("saturated", 20 + 20 * rng.random((4, E)), "large", "steep")                  # a sigmoid is 1 in float32: ties
+    yield case("ties_of_saturation", 20 + 20 * rng.random((4, E)), "large", "steep")                  # a sigmoid is 1 in float32: ties
     yield case("tiny_shares", np.array([[0.0, -90.0, -95.0, -104.0] * E])[:, :E], "steep")     # weights below the range of float16 or float32
     yield case("nan", _with(normal(rng, 4, E), ((1, 2 % E), np.nan), ((3, 0), np.nan), ((3, E - 1), np.nan)), "nan")
     yield case("all_nan", _with(normal(rng, 2, E), ((0, slice(None)), np.nan)), "nan")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
@@ -81,6 +81,7 @@ class Op:
     forward: Callable[..., Any]                          # (*inputs, **attrs) -> (output | NamedTuple, saved)
     backward: Callable | None = None                     # (saved, *cotangents of real outputs) -> grads of real inputs
     steps: Callable[..., tuple[Step, ...]] | None = None     # (dims, **attrs); dims[name] is None for an input not given
+    choices: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)     # attributes that decide which ops the steps are
     cases: Callable[..., Iterable[Case]] = lambda rng: ()
     invalid: tuple[tuple[Case, type[Exception], str], ...] = ()
     requirements: tuple[Req, ...] = ()
@@ -159,7 +160,7 @@ class Op:
         if len(array.shape) != len(names):
             raise ValueError(f"{self.short}: {arg.name} has shape {array.shape}, wanted {len(names)} dimensions ({', '.join(names)})")
         for name, size in zip(names, array.shape, strict=True):
-            letter, plus = _dimension(name)
+            letter, plus = dimension(name)
             wanted = sizes.get(letter, None if letter else 0)
             if wanted is None:
                 sizes[letter] = size - int(plus or 0)
@@ -192,7 +193,7 @@ class Op:
         return np.dtype(arg.like) if arg.like else first
 
 
-def _dimension(name):
+def dimension(name):
     """("E", "1") of "E+1", ("T", None) of "T", ("", "2") of "2"."""
     found = re.fullmatch(r"([A-Za-z]\w*)?\+?(\d+)?", name)
     if found is None:

@@ -126,7 +126,7 @@ def sequence_by_division_last(scores, indices, group=None, mask=None, *, normali
 
 
 FORMS = [
-    ("gates.sinkhorn", "scales that multiply", sinkhorn_by_scaling, None, ("huge",)),
+    ("gates.sinkhorn", "scales that multiply", sinkhorn_by_scaling, None, ("huge", "tiny_shares")),
     ("gates.soft", "scatter, exp2, reciprocal", soft_by_scatter, soft_by_scatter_backward, ()),
     ("gates.assign", "another of equal totals", another_assignment, None, ()),
     ("gates.top_p", "inclusive sums", top_p_by_inclusive_sums, None, ()),

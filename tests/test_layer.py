@@ -11,7 +11,7 @@ import moespec
 from moespec import models, program
 from moespec.conformance import compare
 from moespec.conformance.oracle import rounded_add, rounding
-from moespec.layer import Capacity, Experts, Hierarchical, LayerSpec, Loss, Router
+from moespec.layer import Capacity, Clamp, Experts, Hierarchical, LayerSpec, Loss, Router
 from moespec.pairs import Pair, policy
 
 D = 6
@@ -291,7 +291,7 @@ def test_program_can_be_read_without_data(name):
     (lambda: Router(score="hardmax"), "Router: score='hardmax' is not one of 'softmax'"),
     (lambda: Router(k=1, accept="gshard"), "decides on a second choice"),
     (lambda: Experts(4, 0), "Experts: width=0 must be at least 1"),
-    (lambda: Experts(4, 5, "glu", bias=True), "bias=True is for"),
+    (lambda: Experts(4, 5, "ffn", clamp=Clamp(7.0)), "clamp=Clamp.* needs kind='glu'"),
     (lambda: Experts(4, 5, activation="swish2"), "activation='swish2' is not one of"),
     (lambda: LayerSpec(Router(k=5), Experts(4, 5)), "LayerSpec: k=5 exceeds the 4 experts"),
     (lambda: LayerSpec(Router(k=2, select="all"), Experts(4, 5)), "takes all 4 experts, got k=2"),

@@ -13,6 +13,7 @@ FORMULAS = {
     "deepspeed": lambda T, E, k, f: math.ceil(Fraction(T, E) * (f * k)),     # DeepSpeed: as "ceil" in exact arithmetic
     "maxtext": lambda T, E, k, f: math.floor(max(math.ceil(Fraction(T * k, E)) * f, f)),
     "tutel": lambda T, E, k, f: k * math.floor(f * math.ceil(Fraction(T, E))),
+    "share": lambda T, E, k, f: math.ceil(T * f),                            # NLLB in evaluation: a share of the tokens
 }
 
 
@@ -30,6 +31,7 @@ def capacity(tokens, experts, k=1, factor=1.0, *, formula="ceil", minimum=0, mul
     deepspeed     ceil(T / E (f k))                                  DeepSpeed
     maxtext       floor(max(ceil(T k / E) f, f))                     MaxText
     tutel         k floor(f ceil(T / E))                             Tutel
+    share         ceil(T f)                                          NLLB in evaluation
     ============  =================================================  ==========================
 
     The factor is taken as the decimal number that it prints as, and everything is computed in exact fractions: no

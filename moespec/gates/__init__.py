@@ -1,11 +1,16 @@
 """Gates: from tokens to a routing.
 
-linear, noisy_logits, jitter, cast_like    what precedes and follows the selection
-softmax                   the dense gate of 1991
-topk                      selection, in the normative order
-gather, selected_softmax, renormalize, accept    the small steps of a router
+rms_norm, mix_in, linear  from tokens to logits
+softcap, rescale, noisy_logits, add_noise, jitter, cast_like    what else is done to tokens, logits and weights
+softmax                   the dense gate of 1991; a score like sigmoid and sqrt_softplus
+topk, select              selection, in the normative order; by biased scores, within the best groups
+lookup, product_keys, pair_sums    selection from a table, and from n^2 experts; the logits of all pairs of keys
+of_kind                   tokens of one kind
+gather, selected_softmax, selected_sigmoid, selected_sqrt_softplus    scores of the chosen
+renormalize, joint_weights, scale_weights, scale_experts, limit_ids, accept    from scores to weights
 route                     the general router, composed of them
 topk_softmax, softmax_topk, noisy_topk, switch, gshard    the papers' gates, by hand
+sparsemixer               one expert after the other
 batchwise, threshold      strictly balanced gating
 hierarchical              two levels
 expert_choice             experts choose tokens; with one expert: mixture-of-depths
@@ -37,6 +42,8 @@ from moespec.gates import (
     _mix_in,
     _noisy_logits,
     _noisy_topk,
+    _of_kind,
+    _pair_sums,
     _product_keys,
     _quantile_bias,
     _relu_route,
@@ -85,6 +92,8 @@ from moespec.gates._lookup import lookup
 from moespec.gates._mix_in import mix_in, mix_in_backward
 from moespec.gates._noisy_logits import NoisyLogits, noisy_logits, noisy_logits_backward
 from moespec.gates._noisy_topk import NoisyTopK, noisy_topk, noisy_topk_backward
+from moespec.gates._of_kind import of_kind
+from moespec.gates._pair_sums import pair_sums, pair_sums_backward
 from moespec.gates._product_keys import ProductKeys, product_keys, product_keys_backward
 from moespec.gates._quantile_bias import quantile_bias
 from moespec.gates._relu_route import relu_route, relu_route_backward
@@ -161,6 +170,8 @@ OPS = {op.short: op for op in (
     _mix_in.OP,
     _product_keys.OP,
     _sparsemixer.OP,
+    _of_kind.OP,
+    _pair_sums.OP,
 )}
 
 __all__ = [
@@ -211,6 +222,9 @@ __all__ = [
     "noisy_logits_backward",
     "noisy_topk",
     "noisy_topk_backward",
+    "of_kind",
+    "pair_sums",
+    "pair_sums_backward",
     "product_keys",
     "product_keys_backward",
     "quantile_bias",

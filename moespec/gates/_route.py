@@ -155,6 +155,7 @@ OP = Op(
     forward=route,
     backward=route_backward,
     steps=route_steps,
+    choices={"score": ("softmax",), "over": ("all", "selected")},
     cases=cases,
     invalid=INVALID,
     requirements=REQUIREMENTS,

@@ -1,1 +1,1 @@
-"""Bridges: `moespec.interop.torch` and `moespec.interop.jax` (each needs its library)."""
+"""Bridges: `moespec.interop.hf` (checkpoints), `moespec.interop.torch` and `moespec.interop.jax` (each needs its library)."""

@@ -4,34 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from moespec.layer._parts import Hierarchical
+from moespec.layer._params import integers, parameter_shapes
+from moespec.layer._routers import Hierarchical
 
-
-def parameter_shapes(spec, d_model: int) -> dict[str, tuple[int, ...]]:
-    """The shape of every parameter by its dotted name, in the order in which they are drawn."""
-    return {**_router_shapes(spec, d_model), **_expert_shapes(spec.experts, d_model)}
-
-
-def _router_shapes(spec, d):
-    def matrices(prefix, router, columns):
-        shapes = {f"{prefix}.w": (d, columns)}
-        return shapes | ({f"{prefix}.w_noise": (d, columns)} if router.noise else {})
-
-    n, router = spec.experts.n, spec.router
-    if isinstance(router, Hierarchical):
-        return matrices("router.primary", router.primary, router.groups) | matrices("router.secondary", router.secondary, n)
-    shapes = matrices("router", router, n)
-    return shapes | ({"router.thresholds": (n,)} if router.select == "batchwise" else {})
-
-
-def _expert_shapes(e, d):
-    n, f, out = e.n, e.width, e.features or d
-    if e.kind == "linear":
-        return {"experts.w": (n, d, out)} | ({"experts.b": (n, out)} if e.bias else {})
-    if e.kind == "glu":
-        return {"experts.w_gate": (n, d, f), "experts.w_up": (n, d, f), "experts.w_down": (n, f, d)}
-    biases = {"experts.b_in": (n, f), "experts.b_out": (n, d)} if e.bias else {}
-    return {"experts.w_in": (n, d, f), "experts.w_out": (n, f, d)} | biases
+ZEROS = ("b", "b_in", "b_out", "b_1", "b_2", "b_gate", "b_up", "b_down", "b_rest", "correction")
+ONES = ("norm_scale", "memory_scale", "scale", "expert_scale")
 
 
 def init(spec, d_model: int, *, rng=None, dtype="float64") -> dict[str, np.ndarray]:
@@ -39,19 +16,28 @@ def init(spec, d_model: int, *, rng=None, dtype="float64") -> dict[str, np.ndarr
 
     Matrices are drawn from a normal distribution with standard deviation sqrt(init_scale / fan-in), truncated at two
     standard deviations (Switch Transformers, section 2.4); router matrices are 0 where the router says ``init="zeros"``
-    (Shazeer et al. 2017, Appendix A); biases are 0; the thresholds of batch-wise gating start at 1/E.
+    (Shazeer et al. 2017, Appendix A); biases and selection biases are 0, scales 1; the thresholds of batch-wise gating start at 1/E;
+    hash tables hold uniform ids.
     """
     rng = np.random.default_rng(rng)
     router = spec.router.primary if isinstance(spec.router, Hierarchical) else spec.router
-    params = {}
+    quiet, ids, params = getattr(router, "init", "normal") == "zeros", integers(spec), {}
     for name, shape in parameter_shapes(spec, d_model).items():
-        if name == "router.thresholds":
-            params[name] = np.full(shape, 1 / spec.experts.n)
-        elif name.startswith("experts.b") or (name.startswith("router") and router.init == "zeros"):
-            params[name] = np.zeros(shape)
-        else:
-            params[name] = truncated_normal(rng, shape, np.sqrt(spec.init_scale / shape[-2]))
-    return {name: p.astype(dtype) for name, p in params.items()}
+        params[name] = rng.integers(0, ids[name], shape) if name in ids else _start(spec, name, shape, quiet, rng).astype(dtype)
+    return params
+
+
+def _start(spec, name, shape, quiet, rng):
+    last = name.rpartition(".")[2]
+    if last == "thresholds":
+        return np.full(shape, 1 / spec.experts.n)
+    if last in ZEROS or (quiet and name.startswith("router") and last not in ONES):
+        return np.zeros(shape)
+    if last in ONES:
+        norm = {"norm.scale": spec.norm, "experts.norm_scale": spec.experts.norm}.get(name)
+        return np.full(shape, 1.0 - (norm.offset if norm else 0.0))
+    fan_in = shape[-1] if len(shape) < 2 or name in ("experts.v",) or (spec.experts.kind == "singleton" and name.startswith("experts")) else shape[-2]
+    return truncated_normal(rng, shape, np.sqrt(spec.init_scale / fan_in))
 
 
 def truncated_normal(rng, shape, sd):
@@ -64,22 +50,23 @@ def truncated_normal(rng, shape, sd):
 def draw(spec, n_tokens: int, d_model: int, *, rng=None) -> dict[str, np.ndarray]:
     """Every noise array of a training step, in float64, drawn in this order (those that the layer has).
 
-    ``jitter`` [T, D] uniform in 1 -+ jitter; ``logits_primary`` [T, groups] and ``logits`` [T, E] standard normal;
-    ``accept`` [T] uniform; ``order`` [T] uniform; ``dropout`` [T, K, F]: 0 or 1/(1-p).
+    ``jitter`` [T, D] uniform in 1 -+ jitter; ``logits_primary`` [T, groups]; ``logits`` [T, E] (standard normal, or Gumbel; [T, K, E]
+    Gumbel for SparseMixer); ``heun`` [T, K] uniform; ``accept`` [T] uniform; ``order`` [T] uniform; ``dropout`` [T, K, F]: 0 or 1/(1-p).
     """
     rng, router, experts, found = np.random.default_rng(rng), spec.router, spec.experts, {}
-    if isinstance(router, Hierarchical):
-        if router.primary.noise:
-            found["logits_primary"] = rng.standard_normal((n_tokens, router.groups))
-        if router.secondary.noise:
-            found["logits"] = rng.standard_normal((n_tokens, experts.n))
-    else:
-        if router.jitter:
-            found["jitter"] = rng.uniform(1 - router.jitter, 1 + router.jitter, (n_tokens, d_model))
-        if router.noise:
-            found["logits"] = rng.standard_normal((n_tokens, experts.n))
-        if router.accept:
-            found["accept"] = rng.uniform(size=n_tokens)
+    has = lambda name: getattr(router, name, None)      # noqa: E731
+    if has("jitter"):
+        found["jitter"] = rng.uniform(1 - router.jitter, 1 + router.jitter, (n_tokens, d_model))
+    if isinstance(router, Hierarchical) and router.primary.noise:
+        found["logits_primary"] = rng.standard_normal((n_tokens, router.groups))
+    if has("select") == "sparsemixer":
+        found["logits"] = rng.gumbel(size=(n_tokens, router.k, experts.classes))
+        found["heun"] = rng.uniform(size=(n_tokens, router.k))
+    elif noise := (router.secondary.noise if isinstance(router, Hierarchical) else has("noise")):
+        size = (n_tokens, experts.classes)
+        found["logits"] = rng.gumbel(size=size) if noise == "gumbel" else rng.standard_normal(size)
+    if has("accept"):
+        found["accept"] = rng.uniform(size=n_tokens)
     if spec.capacity is not None and spec.capacity.order == "random":
         found["order"] = rng.uniform(size=n_tokens)
     if experts.dropout:
@@ -95,6 +82,6 @@ def silent(spec, n_tokens: int) -> dict[str, np.ndarray]:
         if router.primary.noise:
             quiet["logits_primary"] = np.zeros((n_tokens, router.groups))
         router = router.secondary
-    if router.noise:
+    if getattr(router, "noise", None) == "softplus":
         quiet["logits"] = np.zeros((n_tokens, spec.experts.n))
     return quiet

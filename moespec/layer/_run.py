@@ -8,9 +8,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from moespec.backend import get_backend, run, run_backward
+from moespec.fuse import fuse
 from moespec.gates import Routing
 from moespec.layer._build import build, final_routing
-from moespec.layer._init import draw, parameter_shapes, silent
+from moespec.layer._init import draw, silent
+from moespec.layer._params import parameter_shapes
+from moespec.layer._routers import Given
 from moespec.layer._spec import LayerSpec
 from moespec.numerics import acc
 
@@ -19,7 +22,7 @@ class Out(NamedTuple):
     """What a layer returns."""
 
     y: Any                          # like x
-    routing: Any                    # Routing(indices, weights), as the experts saw it
+    routing: Any                    # Routing(indices, weights), as the experts saw it; None for a soft layer
     losses: dict[str, Any]          # by name, already times their coefficients
     values: Mapping[str, Any]       # every named intermediate
 
@@ -41,7 +44,7 @@ class Saved(NamedTuple):
     shape: tuple[int, ...]
 
 
-def forward(spec, params, x, *, noise=None, rng=None, context=None, training=False, backend=None):
+def forward(spec, params, x, *, noise=None, rng=None, context=None, training=False, backend=None, keep=()):
     """Run a layer.
 
     Parameters
@@ -57,11 +60,16 @@ def forward(spec, params, x, *, noise=None, rng=None, context=None, training=Fal
     rng : int, Generator or None
         For the noise; see `numpy.random.default_rng`.
     context : mapping of str to array, optional
-        Whatever else steps and losses read by name: ``target`` [T, C], ``mask`` [T], given ``indices`` [T, K] (replay) ...
+        Whatever else steps and losses read by name: ``target`` [T, C], ``mask`` [T], given ``indices`` [T, K] (replay); what
+        some layers cannot do without (`LayerSpec.context`): ``input_ids`` [T], ``dataset_index`` [batch row],
+        ``moe_mm_token_type_ids`` [T], ``router_states`` [T, H] of the layer before.  Leading dimensions like those of x are flattened.
     training : bool
         Whether noise, jitter, dropout and random acceptance act.
     backend : str or Backend, optional
         See `get_backend`.
+    keep : collection of str, or "all"
+        Intermediates to keep in `Out.values`, which their gradients can be asked of too.  A backend may run consecutive lines of the
+        program as one (`fuse`), and then has no value for the names in between; those that losses read are always there.
 
     Returns
     -------
@@ -76,18 +84,21 @@ def forward(spec, params, x, *, noise=None, rng=None, context=None, training=Fal
     """
     chosen = get_backend(backend, like=x)
     tokens = x.reshape((-1, x.shape[-1]))
-    values = _inputs(spec, params, x, tokens, noise, rng, context or {}, training, chosen)
-    steps = build(spec, len(tokens), rows=x.shape[0] if x.ndim > 2 else 1, training=training,
-                  inputs=[n for n, v in values.items() if v is not None or n in REPLAY])
+    context = _context(spec, context or {}, x, chosen)
+    values = _inputs(spec, params, x, tokens, noise, rng, context, training, chosen)
+    made = _follows(spec, x, len(tokens), chosen)
+    known = [*(n for n, v in values.items() if v is not None), *REPLAY, *made]
+    steps = build(spec, len(tokens), rows=_rows(x), training=training, inputs=known)
     read = {name for step in steps for name in step.reads.split()}
-    unread = sorted(set(context or {}) - read)
+    values |= {name: chosen.from_numpy(make()) for name, make in made.items() if name in read and values.get(name) is None}
+    unread = sorted(set(context) - read)
     if unread:
         raise ValueError(f"forward: nothing reads context {', '.join(map(repr, unread))}; steps and losses read {', '.join(sorted(read))}")
-    trace = run(chosen, steps, values)
+    trace = run(chosen, steps if keep == "all" else fuse(steps, chosen.ops(), keep), values)
     y = trace.values["y"]
     losses = {loss.name: chosen.scale(trace.values[f"loss.{loss.name}"], loss.coef) for loss in spec.losses}
     names = final_routing(steps)
-    routing = Routing(trace.values[names.indices], trace.values[names.weights])
+    routing = None if names is None else Routing(trace.values[names.indices], trace.values[names.weights])
     saved = Saved(spec, chosen, trace, tuple(params), tuple(x.shape))
     return Out(y.reshape((*x.shape[:-1], y.shape[-1])), routing, losses, trace.values), saved
 
@@ -128,7 +139,7 @@ def backward(saved, dy=None, *, dlosses=None, **cotangents):
     return Grads((_zeros(backend, values["x"]) if dx is None else dx).reshape(saved.shape), params)
 
 
-REPLAY = ("indices", "group_indices")          # inputs that a program always knows: None unless given
+REPLAY = ("indices", "group_indices", "pool.indices")          # inputs that a program always knows: None unless given
 
 
 def _inputs(spec, params, x, tokens, noise, rng, context, training, backend):
@@ -144,12 +155,38 @@ def _inputs(spec, params, x, tokens, noise, rng, context, training, backend):
     noise = noise if training else silent(spec, len(tokens))
     dtype = acc(_dtype(backend, x))                     # bfloat16 jitter of 1 % would take six values
     made = {f"noise.{n}": backend.from_numpy(np.asarray(a).astype(dtype)) for n, a in noise.items()}
-    fixed = dict.fromkeys(REPLAY)
+    return {"x": tokens, **params, **made, **dict.fromkeys(REPLAY), **context}
+
+
+def _follows(spec, x, n, backend):
+    """Inputs that follow from shapes alone, each made only if it is read: the batch row of a token, one group of all, ids of dense layers."""
+    joint = next((s.n for s in spec.shared if s.gate == "router"), 0)
+    made = {"group": lambda: np.repeat(np.arange(_rows(x)), _per_row(x)), "whole": lambda: np.array([0, n]),
+            "ones": lambda: np.ones((n, spec.columns), _dtype(backend, x)), "shared_indices": lambda: np.tile(np.arange(joint), (n, 1))}
     if getattr(spec.router, "select", "") == "all":
-        fixed["indices"] = backend.from_numpy(np.tile(np.arange(spec.experts.n), (len(tokens), 1)))
-    if spec.capacity is not None and spec.capacity.scope == "row":
-        fixed["group"] = backend.from_numpy(np.repeat(np.arange(x.shape[0] if x.ndim > 2 else 1), _per_row(x)))
-    return {"x": tokens, **params, **made, **fixed, **context}
+        made["indices"] = lambda: np.tile(np.arange(spec.experts.n), (n, 1))
+    return made
+
+
+def _rows(x):
+    return x.shape[0] if x.ndim > 2 else 1
+
+
+def _context(spec, context, x, backend):
+    """Context arrays with x's leading dimensions flattened; ids of a batch row repeated for its tokens."""
+    missing = [name for name in spec.context if name not in context]
+    if missing:
+        raise ValueError(f"forward: this layer needs context {', '.join(map(repr, missing))}")
+    lead, found = tuple(x.shape[:-1]), {}
+    for name, array in context.items():
+        if len(lead) > 1 and tuple(array.shape[:len(lead)]) == lead:
+            array = array.reshape((-1, *array.shape[len(lead):]))
+        found[name] = array
+    if isinstance(spec.router, Given) and not spec.router.vocab:
+        ids = backend.to_numpy(context[spec.router.by]).reshape(-1)
+        n = int(np.prod(lead))
+        found[spec.router.by] = backend.from_numpy((ids if len(ids) == n else np.repeat(ids, _per_row(x)))[:, None])
+    return found
 
 
 def _per_row(x):

@@ -2,52 +2,80 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 from moespec.layer import _init
 from moespec.layer._build import build
-from moespec.layer._check import at_least
-from moespec.layer._parts import Capacity, Experts, Hierarchical, Loss, Router
+from moespec.layer._capacity import Capacity, Loss
+from moespec.layer._check import at_least, one_of
+from moespec.layer._experts import Experts, Shared
+from moespec.layer._fit import fit
+from moespec.layer._json import from_plain, to_plain
+from moespec.layer._params import parameter_shapes
+from moespec.layer._router import Norm, Router
+from moespec.layer._routers import ExpertChoice, Given, Hierarchical, Soft
 
-NOISE = ("jitter", "logits", "logits_primary", "accept", "order", "dropout")
+NOISE = ("jitter", "logits", "logits_primary", "accept", "order", "dropout", "heun")
+GIVEN = ("x", "indices", "group_indices", "pool.indices", "group", "whole", "ones", "shared_indices")
+
+
+@dataclass(frozen=True)
+class Pool:
+    """A second router with its own experts, for the tokens whose `by` is not 0; the first serves the others."""
+
+    router: Router
+    experts: Experts
+    by: str = "moe_mm_token_type_ids"
 
 
 @dataclass(frozen=True)
 class LayerSpec:
     """One MoE layer, declared.
 
-    `init_scale` is s in the truncated normal initialisation with standard deviation sqrt(s / fan-in).
+    Attributes
+    ----------
+    router : Router, ExpertChoice, Soft, Hierarchical or Given
+    experts : Experts
+    capacity : Capacity, optional
+    losses : tuple of Loss
+    init_scale : float
+        s in the truncated normal initialisation with standard deviation sqrt(s / fan-in).
+    shared : tuple of Shared
+        Experts that every token passes through.
+    combine : {"sum", "mean"}
+        Of the routed and the shared experts: added, or (routed + shared) / 2.
+    norm : Norm, optional
+        Of the layer's output.
+    output_bias : bool
+        A bias on the layer's output.
+    pool : Pool, optional
+        A second router and its experts, for tokens of another kind.
     """
 
-    router: Router | Hierarchical
+    router: Router | ExpertChoice | Soft | Hierarchical | Given
     experts: Experts
     capacity: Capacity | None = None
     losses: tuple[Loss, ...] = ()
     init_scale: float = 1.0
+    shared: tuple[Shared, ...] = ()
+    combine: str = "sum"
+    norm: Norm | None = None
+    output_bias: bool = False
+    pool: Pool | None = None
 
     def __post_init__(self):
         object.__setattr__(self, "losses", tuple(self.losses))
-        n, router = self.experts.n, self.router
-        if isinstance(router, Hierarchical):
-            if n % router.groups:
-                raise ValueError(f"LayerSpec: {router.groups} groups do not divide {n} experts")
-            if router.secondary.k > n // router.groups:
-                raise ValueError(f"LayerSpec: secondary k={router.secondary.k} exceeds the {n // router.groups} experts of a group")
-        elif router.k > n:
-            raise ValueError(f"LayerSpec: k={router.k} exceeds the {n} experts")
-        elif router.select == "all" and router.k != n:
-            raise ValueError(f"LayerSpec: select='all' takes all {n} experts, got k={router.k}")
-        if self.capacity and self.capacity.reroute and (isinstance(router, Hierarchical) or router.select != "topk"):
-            raise ValueError("LayerSpec: capacity.reroute needs a Router with select='topk'")
-        if len({loss.name for loss in self.losses}) != len(self.losses):
-            raise ValueError(f"LayerSpec: two losses of one op: {[loss.op for loss in self.losses]}")
+        object.__setattr__(self, "shared", tuple(self.shared))
         at_least("LayerSpec", "init_scale", self.init_scale, 0)
+        one_of("LayerSpec", "combine", self.combine, ("sum", "mean"))
+        fit(self)
 
     @property
     def columns(self):
         """K of the routing: how many entries a token has."""
-        dense = isinstance(self.router, Router) and self.router.select in ("all", "batchwise")
-        return self.experts.n if dense else self.router.k
+        if isinstance(self.router, ExpertChoice) or getattr(self.router, "select", "") in ("all", "batchwise", "relu"):
+            return self.experts.n
+        return getattr(self.router, "k", 1)
 
     def init(self, d_model, *, rng=None, dtype="float64"):
         """Parameters by dotted name: see `layer._init.init`."""
@@ -62,26 +90,25 @@ class LayerSpec:
 
         `rows` is the number of batch rows (capacity per row), `context` the names that the caller will give.
         """
-        names = [*_init.parameter_shapes(self, 1), *(f"noise.{n}" for n in NOISE), "x", "indices", "group_indices", "group", *context]
-        return build(self, tokens, rows=rows, training=training, inputs=names)
+        known = (*parameter_shapes(self, 8), *(f"noise.{n}" for n in NOISE), *GIVEN, *self.context, *context)
+        return build(self, tokens, rows=rows, training=training, inputs=dict.fromkeys(known))
+
+    @property
+    def context(self):
+        """The context arrays that the layer cannot do without."""
+        names = [self.router.by] if isinstance(self.router, Given) else []
+        if isinstance(self.router, Router) and self.router.select == "table":
+            names.append("input_ids")
+        return tuple(names + ([self.pool.by] if self.pool else []))
 
     def to_dict(self):
         """Plain dicts, lists, numbers and strings: JSON."""
-        found = asdict(self)
+        found = to_plain(self)
         found["losses"] = [{**loss, "attrs": dict(loss["attrs"])} for loss in found["losses"]]
         return found
 
     @classmethod
     def from_dict(cls, d):
         """The inverse of `to_dict`; an unknown field is a TypeError that names it."""
-        d = dict(d)
-        router = dict(d.pop("router"))
-        if "groups" in router:
-            primary, secondary = (Router(**router.pop(k)) for k in ("primary", "secondary"))
-            made: Router | Hierarchical = Hierarchical(primary=primary, secondary=secondary, **router)
-        else:
-            made = Router(**router)
-        capacity = d.pop("capacity", None)
-        losses = tuple(Loss(**{**loss, "attrs": tuple(dict(loss.get("attrs", {})).items())}) for loss in d.pop("losses", ()))
-        limit = Capacity(**capacity) if capacity else None
-        return cls(router=made, experts=Experts(**d.pop("experts")), capacity=limit, losses=losses, **d)
+        losses = [{**loss, "attrs": [*dict(loss.get("attrs", {})).items()]} for loss in d.get("losses", ())]
+        return from_plain(cls, {**d, "losses": losses})

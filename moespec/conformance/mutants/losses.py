@@ -86,8 +86,8 @@ def _not_squared(logits, mask=None):
         return np.asarray(np.abs(np.where(valid, lse, 0)).sum() / max(valid.sum(), 1)).astype(loss.dtype), saved
 
 
-def _all_choices(probs, indices, mask=None, *, choices=None):
-    return losses.load_balance(probs, indices, mask)
+def _all_choices(probs, indices, mask=None, *, choices=None, **attrs):
+    return losses.load_balance(probs, indices, mask, **attrs)
 
 
 def _inclusive_threshold(clean, sigma, noisy, order=None, *, k):
