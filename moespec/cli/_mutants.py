@@ -21,7 +21,7 @@ from moespec.registry import OPS
 def run(options):
     """The fate of every mutant of every op in every dtype: named bugs, and generic defects put into outputs and gradients."""
     chosen = [op.name for op in suite.chosen(options.op)]
-    table = Table(title="moespec verify --mutants: killed / those that change a result; named bugs, and any op's generic defects", header_style="bold")
+    table = Table(title="moespec verify --mutants: killed / those that change a result (bug: named ones; any: generic defects)", header_style="bold")
     for column in ("op", *(f"{kind}\n{SHORT[d]}" for kind in ("bug", "any") for d in options.dtype)):
         table.add_column(column, justify="left" if column == "op" else "right", no_wrap=True)
     work, fates = partial(fates_of, dtypes=tuple(options.dtype), seed=options.seed), {}
