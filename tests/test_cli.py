@@ -66,7 +66,7 @@ def test_a_backend_by_name_runs_in_a_process_of_its_own(capsys, monkeypatch):
 
 def test_mutants_of_one_op(capsys):
     assert main(["verify", "--mutants", "--op", "gates.topk", "--dtype", "float32"]) == 0
-    assert "6 of 6" in capsys.readouterr().out
+    assert "6/6" in capsys.readouterr().out
 
 
 def test_backends(capsys):

@@ -3,7 +3,7 @@
 import ml_dtypes  # noqa: F401
 import pytest
 
-from moespec.conformance.mutants import MUTANTS, generic, killed_by
+from moespec.conformance.mutants import MUTANTS, Mutant, fate, generic, killed_by
 from moespec.registry import OPS
 
 SAME_IN_BFLOAT16 = {"computed in bfloat16", "weights in bfloat16"}
@@ -28,3 +28,10 @@ def test_every_generic_defect_is_refused(name):
 
 def test_there_is_a_mutant_for_every_family():
     assert {m.op.split(".")[0] for m in MUTANTS} == {"gates", "dispatch", "experts", "losses"}
+
+
+def test_a_fate_is_told_from_the_results():
+    """The right kernel changes nothing; one that only rounds to bfloat16 does, but not in bfloat16."""
+    rounds = next(m for m in MUTANTS if (m.op, m.name) == ("gates.linear", "computed in bfloat16"))
+    assert fate(Mutant("gates.softmax", "none at all"), "float32") == "same"
+    assert [fate(rounds, d) for d in ("float32", "bfloat16")] == ["killed", "same"]

@@ -50,7 +50,8 @@ def test_results_do_not_depend_on_the_number_of_threads():
 
 @pytest.mark.parametrize("name", ["dispatch.combine", "dispatch.decode", "dispatch.mix", "losses.cooperation", "losses.specialisation",
                                   "losses.mixture_nll", "losses.mixture_nll_classification", "losses.load_cv2",
-                                  "losses.hierarchical_load_cv2", "losses.batchwise_threshold"])
+                                  "losses.hierarchical_load_cv2", "losses.batchwise_threshold",
+                                  "experts.singleton", "experts.copy", "experts.constant"])
 def test_a_router_in_float64_beside_experts_in_float32(name):
     op, impl = OPS[name], BACKEND.ops()[name]
     case = next(c for c in op.cases(np.random.default_rng(0)) if not c.tags & {"nan", "inf", "empty"})

@@ -30,6 +30,26 @@ def choose(scores, ids, best):
         held = min(held + 1, k)
 
 
+@kernel
+def nth(values, n):
+    """The value that n others come before in descending order, by quickselect; the values are rearranged."""
+    low, high = 0, len(values) - 1
+    while low < high:
+        pivot, i, j = values[(low + high) // 2], low, high
+        while i <= j:
+            while above(values[i], pivot):
+                i += 1
+            while above(pivot, values[j]):
+                j -= 1
+            if i <= j:
+                values[i], values[j] = values[j], values[i]
+                i, j = i + 1, j - 1
+        if j < n < i:
+            break
+        low, high = (low, j) if n <= j else (i, high)
+    return values[n]
+
+
 def selection(indices, tokens, k):
     """(ids, given): a copy of a given selection, or room for one to be chosen."""
     return (empty((tokens, k), "int64"), False) if indices is None else (np.array(indices, "int64", order="C"), True)

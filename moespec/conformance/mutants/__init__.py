@@ -15,6 +15,7 @@ from moespec.conformance.mutants import (
     scores,
     transforms,
 )
+from moespec.conformance.mutants._fate import FATES, fate
 from moespec.conformance.mutants._mutant import Mutant, Mutated, killed_by
 from moespec.conformance.mutants.generic import generic
 
@@ -35,4 +36,4 @@ FILES = (
 )
 MUTANTS = tuple(mutant for file in FILES for mutant in file.MUTANTS)
 
-__all__ = ["MUTANTS", "Mutant", "Mutated", "generic", "killed_by"]
+__all__ = ["FATES", "MUTANTS", "Mutant", "Mutated", "fate", "generic", "killed_by"]

@@ -1,0 +1,189 @@
+"""One SwiGLU layer on the CPU, float32: the Numba backend beside its floor, torch and transformers.
+
+`python -m benchmarks.moe_cpu` in this directory's parent prints the table of the documentation: every candidate in turn in one
+process, a pause before each call so that nobody's waiting threads are still awake, minimum and median.  Torch and transformers
+are measured where they are installed.
+"""
+
+from __future__ import annotations
+
+import resource
+import subprocess
+import sys
+from time import perf_counter, sleep
+
+import numpy as np
+
+from moespec import backward, forward
+from moespec.models import mixtral
+
+from .floor import grouped_products, ratio
+
+SHAPES = ["2048,512,1024,8,2", "2048,256,256,64,4", "512,512,1024,64,2", "4096,256,128,64,8", "64,1024,2048,8,2", "8,1024,2048,64,8"]
+ONE_TOKEN = "1,1024,2048,8,2"
+PAUSE = 0.05
+
+
+class Layer:
+    """A layer of one shape (T, D, F, E, K), with everything that a candidate needs."""
+
+    def __init__(self, shape):
+        t, self.d, self.f, e, self.k = map(int, shape.split(","))
+        self.spec = mixtral(e, self.f, self.k)
+        self.weights = self.spec.init(self.d, rng=0, dtype="float32")
+        rng = np.random.default_rng(1)
+        self.x, self.dy = (rng.standard_normal((t, self.d)).astype("float32") for _ in range(2))
+
+    def forward(self):
+        return forward(self.spec, self.weights, self.x, backend="numba")
+
+    def step(self):
+        out, saved = self.forward()
+        return out.y, backward(saved, self.dy).x
+
+    def offsets(self):
+        ids = self.forward()[0].routing.indices
+        return np.concatenate([[0], np.cumsum(np.bincount(ids.ravel(), minlength=self.spec.experts.n))])
+
+    def floor(self):
+        return grouped_products(self.offsets(), self.d, self.f)
+
+    def saved_bytes(self):
+        """What forward keeps for backward beyond the inputs and the parameters."""
+        known = {id(_owner(a)) for a in (self.x, *self.weights.values())}
+        kept = {id(_owner(a)): _owner(a).nbytes for a in _arrays(self.forward()[1].trace.saved)}
+        return sum(size for key, size in kept.items() if key not in known)
+
+
+def _owner(array):
+    while isinstance(array.base, np.ndarray):
+        array = array.base
+    return array
+
+
+def _arrays(saved):
+    if isinstance(saved, np.ndarray):
+        yield saved
+    elif isinstance(saved, list | tuple):
+        for item in saved:
+            yield from _arrays(item)
+
+
+class MoeCpu:
+    """For asv: the layer alone, its ratio to the floor, its memory."""
+
+    params = (SHAPES,)
+    param_names = ("T,D,F,E,K",)
+    version = "1"
+
+    def setup(self, shape):
+        self.layer = Layer(shape)
+        self.layer.step()
+
+    def time_forward_backward(self, shape):
+        self.layer.step()
+
+    def peakmem_forward_backward(self, shape):
+        self.layer.step()
+
+    def track_ratio_to_gemm_floor(self, shape):
+        return ratio(self.layer.step, self.layer.floor())
+
+    def track_saved_bytes(self, shape):
+        return self.layer.saved_bytes()
+
+    track_ratio_to_gemm_floor.unit = "x the bare grouped products"
+    track_saved_bytes.unit = "bytes"
+
+
+class OneToken:
+    """For asv: the forward pass of a single token."""
+
+    def setup(self):
+        self.layer = Layer(ONE_TOKEN)
+        self.layer.forward()
+
+    def time_forward(self):
+        self.layer.forward()
+
+
+def candidates(layer, training=True):
+    """Functions by name, each a whole call."""
+    found = {"moespec": layer.step if training else lambda: layer.forward()[0].y}
+    try:
+        from . import moe_peers as peers
+    except ImportError:
+        pass
+    else:
+        for name, kind in (("torch", peers.Grouped), ("transformers", peers.Eager)):
+            theirs = kind(layer.weights, layer.k)
+            found[name] = peers.step(theirs, layer.x, layer.dy) if training else peers.inference(theirs, layer.x)
+    if training:
+        found["floor"] = layer.floor()
+    return found
+
+
+def alternate(functions, rounds):
+    """Times in ms by name: one call of each in every round."""
+    times = {name: [] for name in functions}
+    for function in functions.values():
+        function()
+    for _ in range(rounds):
+        for name, function in functions.items():
+            sleep(PAUSE)
+            start = perf_counter()
+            function()
+            times[name].append(1e3 * (perf_counter() - start))
+    return times
+
+
+def peak(name, shape):
+    """MiB that a process holds at most beyond what it holds before the first step, three steps long."""
+    code = f"from benchmarks.moe_cpu import _peak; print(_peak({name!r}, {shape!r}))"
+    return float(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
+
+
+def _peak(name, shape):
+    run = candidates(Layer(shape))[name]
+    candidates(Layer("4,16,16,4,2"))[name]()              # what is loaded or compiled once
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for _ in range(3):
+        run()
+    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+
+
+def row(shape, rounds, training=True):
+    """One line of the table, and torch's best minimum over ours."""
+    layer = Layer(shape)
+    functions = candidates(layer, training)
+    results = {name: function() for name, function in functions.items() if name != "floor"}
+    for name, got in results.items():
+        for a, b in zip(np.atleast_2d(*got), np.atleast_2d(*results["moespec"]), strict=True):
+            assert np.abs(a - b).max() <= 2e-4 * np.abs(b).max(), (name, shape)
+    times = alternate(functions, rounds)
+    best = {name: min(t) for name, t in times.items()}
+    rivals = [best[name] for name in ("torch", "transformers") if name in best]
+    gain = min(rivals) / best["moespec"] if rivals else float("nan")
+    cells = [f"{best[name]:.1f} / {np.median(times[name]):.1f}" if name in times else "" for name in ("moespec", "torch", "transformers", "floor")]
+    cells += [f"{gain:.2f}", f"{best['moespec'] / best['floor']:.2f}" if training else ""]
+    if training:
+        bound = 8 * layer.x.shape[0] * layer.k * layer.f
+        cells += [f"{layer.saved_bytes() / 2**20:.1f} ({bound / 2**20:.1f})", *(f"{peak(n, shape):.0f}" for n in ("moespec", *list(results)[1:2]))]
+    return f"| {shape} | {' | '.join(cells)} |", gain
+
+
+def main(rounds=9):
+    head = ["T,D,F,E,K", "moespec", "torch", "transformers", "floor", "torch's best / moespec", "moespec / floor",
+            "saved, MiB (8NF)", "peak, MiB", "torch's peak"]
+    print(f"| {' | '.join(head)} |\n|{'---|' * len(head)}", flush=True)
+    gains = []
+    for shape in SHAPES:
+        line, gain = row(shape, rounds)
+        gains.append(gain)
+        print(line, flush=True)
+    print(row(ONE_TOKEN, 10 * rounds, training=False)[0] + "  forward only")
+    print(f"\ngeometric mean of torch's best / moespec: {np.exp(np.mean(np.log(gains))):.2f}")
+
+
+if __name__ == "__main__":
+    main(*map(int, sys.argv[1:]))
