@@ -77,6 +77,15 @@ def test_what_a_trace_holds():
     assert {n: s.on for n, s in both.items()} == {"indices": "logits", "pool.indices": "pool.logits"}
 
 
+@pytest.mark.parametrize("shape", [(3, 1), (1, 1), (2, 2, 1), (0,), (0, 1)])
+def test_one_choice_of_a_batch_of_single_tokens_is_replayed(shape):
+    spec = LayerSpec(Router(k=1), GLU)
+    x = np.random.default_rng(0).standard_normal((*shape, 6))
+    out, found = run(spec, x)
+    again, _ = run(spec, x, context=trace.replay(found))
+    np.testing.assert_array_equal(again.y, out.y)
+
+
 def test_capacity_and_missing_experts_are_recorded():
     spec = LayerSpec(Router(k=2, norm="sum"), GLU, Capacity(fixed=3, order="token"))
     _, found = run(spec, tokens())
