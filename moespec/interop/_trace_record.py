@@ -105,8 +105,8 @@ def replay(trace: Trace, *, backend=None) -> dict[str, Any]:
 def _selection(steps, step, values, name):
     ids, line = values[name].astype(np.int64), _line(steps, step)
     found, unsure = None, np.zeros(len(ids), bool)
-    for kind, scores, chosen, _ in [] if step.op in WHOLE_BATCH else _choices(line, values):
-        if kind == "select" and chosen.shape == ids.shape and np.array_equal(chosen, ids):
+    for last, (kind, scores, chosen, _) in [] if step.op in WHOLE_BATCH else _choices(line, values):
+        if last and kind == "select" and chosen.shape == ids.shape and np.array_equal(chosen, ids):
             found = scores
         elif len(scores) == len(ids):
             unsure |= _open(kind, scores, chosen).reshape(len(ids), -1).any(1)
@@ -128,11 +128,13 @@ def _line(steps, step):
 
 
 def _choices(line, values):
-    """What a line made its choices on, as (value, error) pairs; the choices themselves are replayed."""
+    """What a line made its choices on, as (value, error) pairs, and whether the last step did; the choices themselves are replayed."""
     lifted = {n: Pair(v, 0.0, v.dtype) if v is not None and is_real(v.dtype) else v for n, v in values.items()}
     with policy(values["x"].dtype.name) as seen, np.errstate(all="ignore"):
-        run(line, lifted, _rounded)
-    return seen.selections
+        before = run(line[:-1], lifted, _rounded)
+        earlier = len(seen.selections)
+        run(line[-1:], before.values, _rounded)
+    return [(i >= earlier, choice) for i, choice in enumerate(seen.selections)]
 
 
 def _rounded(op, attrs):

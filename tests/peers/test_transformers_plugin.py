@@ -62,7 +62,7 @@ def run(module, implementation, x, ids, weights):
     module.config._experts_implementation = implementation
     x, weights = x.clone().requires_grad_(), weights.clone().requires_grad_()
     y = module(x, ids, weights)
-    dy = torch.randn(y.shape, generator=torch.Generator().manual_seed(2), dtype=y.dtype)
+    dy = torch.randn(y.shape, generator=torch.Generator().manual_seed(2)).to(y.dtype)
     params = list(module.parameters())
     return [y.detach(), *torch.autograd.grad((y * dy).sum(), [x, weights, *params])]
 
@@ -158,6 +158,18 @@ def test_a_model_follows_the_eager_loss_curve(family, backend):
     want, got = curve(family, "eager"), curve(family, f"moespec-{backend}")
     assert want[-1] < 0.8 * want[0]
     assert got == pytest.approx(want, rel=1e-3)
+
+
+def test_the_configuration_selects_it_too():
+    import transformers
+    plugin.register("numpy", "moespec-numpy")
+    small = model("qwen3_moe")
+    ids = torch.arange(8)[None]
+    want = small(input_ids=ids).logits
+    again = transformers.AutoModelForCausalLM.from_config(small.config, experts_implementation="moespec-numpy")
+    again.load_state_dict(small.state_dict())
+    assert again.config._experts_implementation == "moespec-numpy"
+    assert torch.allclose(again(input_ids=ids).logits, want, atol=1e-5)
 
 
 def qwen(**over):
