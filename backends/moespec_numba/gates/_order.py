@@ -11,7 +11,7 @@ def above(a, b):
     return a > b or (a != a and b == b)
 
 
-@kernel
+@kernel(entry=False)
 def choose(scores, ids, best):
     """The len(ids) first of `scores`, by insertion into a sorted list: a score enters only if it beats the last one.
 
@@ -28,6 +28,33 @@ def choose(scores, ids, best):
             at -= 1
         best[at], ids[at] = s, e
         held = min(held + 1, k)
+
+
+@kernel(entry=False)
+def nth(x, n):
+    """The n-th of `x` in descending order, from 0, by Hoare's selection, which leaves `x` in another order.
+
+    Pivots are drawn from a generator: no arrangement of the input is a bad one.
+    """
+    low, high, draw = 0, len(x) - 1, 1
+    while low < high:
+        draw = draw * 1103515245 + 12345 & 0x7FFFFFFF
+        pivot, i, j = x[low + draw % (high - low + 1)], low, high
+        while i <= j:
+            while above(x[i], pivot):
+                i += 1
+            while above(pivot, x[j]):
+                j -= 1
+            if i <= j:
+                x[i], x[j] = x[j], x[i]
+                i, j = i + 1, j - 1
+        if n <= j:
+            high = j
+        elif n >= i:
+            low = i
+        else:
+            break
+    return x[n]
 
 
 def selection(indices, tokens, k):

@@ -47,7 +47,7 @@ def _count(ids, group, mask, counts, sizes):
                     counts[group[t], ids[t, j]] += 1
 
 
-@kernel
+@kernel(entry=False)
 def _total(scores, normalize):
     """What a token's scores are divided by."""
     total = scores.dtype.type(0 if normalize else 1)
