@@ -31,30 +31,27 @@ def choose(scores, ids, best):
 
 
 @kernel(entry=False)
-def nth(x, n):
-    """The n-th of `x` in descending order, from 0, by Hoare's selection, which leaves `x` in another order.
+def nth(values, n):
+    """The value that n others come before in descending order, by quickselect; the values are rearranged.
 
-    Pivots are drawn from a generator: no arrangement of the input is a bad one.
+    Pivots are drawn, in the same way every time: no usual arrangement (rising and falling, say) makes it quadratic.
     """
-    low, high, draw = 0, len(x) - 1, 1
+    low, high, draw = 0, len(values) - 1, 1
     while low < high:
         draw = draw * 1103515245 + 12345 & 0x7FFFFFFF
-        pivot, i, j = x[low + draw % (high - low + 1)], low, high
+        pivot, i, j = values[low + draw % (high - low + 1)], low, high
         while i <= j:
-            while above(x[i], pivot):
+            while above(values[i], pivot):
                 i += 1
-            while above(pivot, x[j]):
+            while above(pivot, values[j]):
                 j -= 1
             if i <= j:
-                x[i], x[j] = x[j], x[i]
+                values[i], values[j] = values[j], values[i]
                 i, j = i + 1, j - 1
-        if n <= j:
-            high = j
-        elif n >= i:
-            low = i
-        else:
+        if j < n < i:
             break
-    return x[n]
+        low, high = (low, j) if n <= j else (i, high)
+    return values[n]
 
 
 def selection(indices, tokens, k):

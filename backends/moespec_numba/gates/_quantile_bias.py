@@ -32,13 +32,13 @@ def _limits(scores, bias, k, limits):
 
 
 @kernel(parallel=True)
-def _shares(scores, limits, at, updated):
+def _shares(scores, limits, m, updated):
     """The bias at which an expert's share of the tokens is above its limit."""
     for e in prange(scores.shape[1]):
         column = np.empty(len(limits), scores.dtype)
         for t in range(len(limits)):
             column[t] = scores[t, e] - limits[t]
-        updated[e] = -nth(column, at)
+        updated[e] = -nth(column, m)
 
 
 IMPL = Impl(forward)

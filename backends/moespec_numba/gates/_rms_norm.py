@@ -10,51 +10,56 @@ from moespec_numba._kernel import OPS, REORDER, empty, kernel, read, zeros
 
 class Saved(NamedTuple):
     x: np.ndarray           # T D
-    scale: np.ndarray       # D
+    pre: np.ndarray         # D   what a row is multiplied by before it is divided; 1 where the scale acts behind
+    post: np.ndarray        # D   and behind
     inverse: np.ndarray     # T   1 / rms
     factor: float
+    before: bool
     dtypes: tuple
 
 
-def forward(x, scale=None, *, eps=1e-6, factor=1.0):
-    dims = OPS["gates.rms_norm"].admit(x, scale, eps=eps, factor=factor)
+def forward(x, scale=None, *, eps=1e-6, factor=1.0, offset=0.0, before=False):
+    dims = OPS["gates.rms_norm"].admit(x, scale, eps=eps, factor=factor, offset=offset, before=before)
     dtype = x.dtype if scale is None else np.result_type(x, scale)
-    g = np.ones(dims.D, dtype) if scale is None else scale
+    one = np.ones(dims.D, dtype)
+    gain = one if scale is None else scale.astype(dtype) + dtype.type(offset)
+    pre, post = (gain, one) if before else (one, gain)
     inverse, y = empty(dims.T, dtype), empty(x.shape, x.dtype)
-    saved = Saved(read(x, dtype), read(g, dtype), inverse, dtype.type(factor), (x.dtype, None if scale is None else scale.dtype))
-    _forward(*saved[:2], dtype.type(eps), saved.factor, inverse, y)
+    saved = Saved(read(x, dtype), read(pre), read(post), inverse, dtype.type(factor), before, (x.dtype, None if scale is None else scale.dtype))
+    _forward(*saved[:3], dtype.type(eps), saved.factor, inverse, y)
     return y, saved._replace(inverse=read(inverse))
 
 
 def backward(saved, dy):
-    dx, dscale = empty(dy.shape, saved.dtypes[0]), zeros(saved.scale.shape, saved.x.dtype)
-    _backward(*saved[:4], read(dy, saved.x.dtype), dx, dscale)
+    dx, dscale = empty(dy.shape, saved.dtypes[0]), zeros(saved.pre.shape, saved.x.dtype)
+    _backward(*saved[:6], read(dy, saved.x.dtype), dx, dscale)
     return dx, None if saved.dtypes[1] is None else dscale.astype(saved.dtypes[1], copy=False)
 
 
 @kernel(fastmath=REORDER)
-def _forward(x, scale, eps, factor, inverse, y):
+def _forward(x, pre, post, eps, factor, inverse, y):
     one, width = x.dtype.type(1), x.dtype.type(x.shape[1])
     for t in range(len(x)):
         total = x.dtype.type(0)
-        for i in range(len(scale)):
-            total += x[t, i] * x[t, i]
+        for i in range(len(pre)):
+            total += (x[t, i] * pre[i]) * (x[t, i] * pre[i])
         inverse[t] = one / np.sqrt(total / width + eps)
-        for i in range(len(scale)):
-            y[t, i] = x[t, i] * inverse[t] * factor * scale[i]
+        for i in range(len(pre)):
+            y[t, i] = x[t, i] * pre[i] * inverse[t] * factor * post[i]
 
 
 @kernel(fastmath=REORDER)
-def _backward(x, scale, inverse, factor, dy, dx, dscale):
+def _backward(x, pre, post, inverse, factor, before, dy, dx, dscale):
     width = x.dtype.type(x.shape[1])
     for t in range(len(x)):
         r, inner = inverse[t], x.dtype.type(0)
-        for i in range(len(scale)):
-            inner += dy[t, i] * factor * scale[i] * x[t, i]
+        for i in range(len(pre)):
+            inner += dy[t, i] * factor * post[i] * (x[t, i] * pre[i])
         inner = r * r * (inner / width)
-        for i in range(len(scale)):
-            dx[t, i] = r * (dy[t, i] * factor * scale[i] - x[t, i] * inner)
-            dscale[i] += dy[t, i] * factor * x[t, i] * r
+        for i in range(len(pre)):
+            d = r * (dy[t, i] * factor * post[i] - x[t, i] * pre[i] * inner)
+            dx[t, i] = d * pre[i]
+            dscale[i] += d * x[t, i] if before else dy[t, i] * factor * x[t, i] * r
 
 
 IMPL = Impl(forward, backward)
