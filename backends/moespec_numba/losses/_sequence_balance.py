@@ -56,7 +56,7 @@ def _total(scores, normalize):
     return total
 
 
-@kernel
+@kernel(entry=False)
 def _inner(scores, weights, total):
     """(sum of weights times probabilities, any): a weight of 0 hides its score; without a total all are 0."""
     found, live = scores.dtype.type(0), False
