@@ -4,7 +4,7 @@ import numpy as np
 from numba import prange
 
 from moespec_numba._kernel import empty, kernel, read
-from moespec_numba.gates._order import above
+from moespec_numba.gates._order import above, nth
 
 
 def by_group(group, tokens):
@@ -36,7 +36,7 @@ def _best_tokens(scores, order, starts, most, ids):
             _mark(scores, mine, e, min(most, len(mine)), ids)
 
 
-@kernel
+@kernel(entry=False)
 def _mark(scores, mine, e, m, ids):
     """Every token above the m-th best score of its group, and of those equal to it the earliest until m are found."""
     for t in mine:
@@ -46,7 +46,7 @@ def _mark(scores, mine, e, m, ids):
     column = np.empty(len(mine), scores.dtype)
     for i, t in enumerate(mine):
         column[i] = scores[t, e]
-    last = np.partition(column, len(mine) - m)[len(mine) - m]         # NaN is the largest
+    last = nth(column, m - 1)
     room = m
     for t in mine:
         if above(scores[t, e], last):

@@ -11,7 +11,7 @@ def above(a, b):
     return a > b or (a != a and b == b)
 
 
-@kernel
+@kernel(entry=False)
 def choose(scores, ids, best):
     """The len(ids) first of `scores`, by insertion into a sorted list: a score enters only if it beats the last one.
 
@@ -28,6 +28,30 @@ def choose(scores, ids, best):
             at -= 1
         best[at], ids[at] = s, e
         held = min(held + 1, k)
+
+
+@kernel(entry=False)
+def nth(values, n):
+    """The value that n others come before in descending order, by quickselect; the values are rearranged.
+
+    Pivots are drawn, in the same way every time: no usual arrangement (rising and falling, say) makes it quadratic.
+    """
+    low, high, draw = 0, len(values) - 1, 1
+    while low < high:
+        draw = draw * 1103515245 + 12345 & 0x7FFFFFFF
+        pivot, i, j = values[low + draw % (high - low + 1)], low, high
+        while i <= j:
+            while above(values[i], pivot):
+                i += 1
+            while above(pivot, values[j]):
+                j -= 1
+            if i <= j:
+                values[i], values[j] = values[j], values[i]
+                i, j = i + 1, j - 1
+        if j < n < i:
+            break
+        low, high = (low, j) if n <= j else (i, high)
+    return values[n]
 
 
 def selection(indices, tokens, k):

@@ -5,7 +5,7 @@ from numba import prange
 
 from moespec.program import Impl
 from moespec_numba._kernel import OPS, empty, kernel, read
-from moespec_numba.gates._order import choose
+from moespec_numba.gates._order import choose, nth
 
 
 def forward(scores, bias, *, k):
@@ -16,7 +16,7 @@ def forward(scores, bias, *, k):
     limits, updated = empty(dims.T, dtype), empty(dims.E, dtype)
     wide = read(scores, dtype)
     _limits(wide, read(bias, dtype), k, limits)
-    _shares(wide, read(limits), dims.T - 1 - k * dims.T // dims.E, updated)
+    _shares(wide, read(limits), k * dims.T // dims.E, updated)
     return updated.astype(bias.dtype, copy=False), None
 
 
@@ -32,13 +32,13 @@ def _limits(scores, bias, k, limits):
 
 
 @kernel(parallel=True)
-def _shares(scores, limits, at, updated):
-    """The bias at which an expert's share of the tokens is above its limit; NaN is the largest."""
+def _shares(scores, limits, m, updated):
+    """The bias at which an expert's share of the tokens is above its limit."""
     for e in prange(scores.shape[1]):
         column = np.empty(len(limits), scores.dtype)
         for t in range(len(limits)):
             column[t] = scores[t, e] - limits[t]
-        updated[e] = -np.partition(column, at)[at]
+        updated[e] = -nth(column, m)
 
 
 IMPL = Impl(forward)
