@@ -85,8 +85,11 @@ class Isolated:
 
     def _start(self):
         command = [sys.executable, "-m", "moespec.conformance.worker", self.source]
-        poisoned = {"MALLOC_PERTURB_": "128", **os.environ}        # glibc: fresh memory is 0x7f7f..., 3.4e38 as float32, never zero by luck
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=poisoned)
+        settings = {
+            "MALLOC_PERTURB_": "128",          # glibc: fresh memory is 0x7f7f..., 3.4e38 as float32, never zero by luck
+            "OMP_WAIT_POLICY": "passive",      # idle threads sleep: spinning ones would take the cores of the other processes
+        }
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={**settings, **os.environ})
         try:
             self._hello, _ = self._receive(self.start_seconds)
         except Died as error:
