@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import wraps
 from typing import Any
 
 import ml_dtypes
@@ -129,6 +130,7 @@ def kernel(forward_function, backward_function=None, *, constant=()) -> dict[str
     Without `backward_function` gradients come from autograd, if the function returns something differentiable.  `constant` holds the
     positions of real inputs that the op does not differentiate (noise, targets).
     """
+    @wraps(forward_function or (lambda *inputs, **attrs: None))        # its signature tells what it takes
     def run(*inputs, **attrs):
         with torch.enable_grad():
             leaves = [x.requires_grad_() if isinstance(x, torch.Tensor) and x.is_floating_point() and i not in constant else x
