@@ -35,7 +35,10 @@ def few_nn(x, w, out):
 
 @kernel(fastmath=REORDER, entry=False)
 def few_nt_tn(y, w, x, add, out, dw):
-    """out = y w^T (added to out where `add`), and dw = x^T y: one pass over w, and one over dw for every four rows."""
+    """out = y w^T (added to out where `add`), and dw = x^T y: one pass over w, and one over dw for every four rows.
+
+    Sums have loops of their own: in one that also writes, the order of a sum would depend on where the arrays lie.
+    """
     n, width, zero = len(y), w.shape[1], w.dtype.type(0)
     for i in range(len(w)):
         if n % 4 or n == 0:
@@ -45,6 +48,7 @@ def few_nt_tn(y, w, x, add, out, dw):
             a, s = x[r, i], zero
             for j in range(width):
                 s += y[r, j] * w[i, j]
+            for j in range(width):
                 dw[i, j] += a * y[r, j]
             out[r, i] = out[r, i] + s if add else s
         for r in range(0, n - 3, 4):
@@ -56,6 +60,7 @@ def few_nt_tn(y, w, x, add, out, dw):
                 t += y[r + 1, j] * w[i, j]
                 p += y[r + 2, j] * w[i, j]
                 q += y[r + 3, j] * w[i, j]
+            for j in range(width):
                 more = a * y[r, j] + b * y[r + 1, j] + c * y[r + 2, j] + e * y[r + 3, j]
                 dw[i, j] = more if first else dw[i, j] + more
             if add:

@@ -55,7 +55,10 @@ def gate(a, g, u, c, z, h):
 
 @kernel(fastmath=REORDER, entry=False)
 def ungate(a, g, u, c, z, s, slope, dh, du):
-    """From dh, the cotangent of h / c: dh becomes dg, `du` is written; returns <dh, s v>.  `z`, `s` and `slope` are scratch."""
+    """From dh, the cotangent of h / c: dh becomes dg, `du` is written; returns <dh, s v>.  `z`, `s` and `slope` are scratch.
+
+    The sum has a loop of its own: in one that also writes, its order would depend on where the arrays lie.
+    """
     inner, one = g.dtype.type(0), g.dtype.type(1)
     _limit_gate(a, g, z)
     if a.general:
@@ -66,17 +69,17 @@ def ungate(a, g, u, c, z, s, slope, dh, du):
         value_and_slope(a.kind, z, s, slope)
     if a.plain:
         for j in range(len(g)):
-            d = dh[j]
-            inner += d * (s[j] * u[j])
-            d *= c
+            inner += dh[j] * (s[j] * u[j])
+        for j in range(len(g)):
+            d = dh[j] * c
             du[j] = d * s[j]
             dh[j] = d * u[j] * slope[j]
     else:
         for j in range(len(g)):
-            d, v, held = dh[j], _up(a, u[j]), s[j] > a.after or g[j] > a.before
+            inner += dh[j] * ((a.after if s[j] > a.after else s[j]) * _up(a, u[j]))
+        for j in range(len(g)):
+            d, v, held = dh[j] * c, _up(a, u[j]), s[j] > a.after or g[j] > a.before
             f = a.after if s[j] > a.after else s[j]
-            inner += d * (f * v)
-            d *= c
             du[j] = _through_up(a, u[j], d * f)
             dh[j] = 0 if held else d * v * slope[j]
     return inner

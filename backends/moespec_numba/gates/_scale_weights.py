@@ -36,6 +36,7 @@ def _scale(values, weights, scale, scaled):
     for t in range(len(values)):
         for j in range(values.shape[1]):
             scaled[t, j] = values[t, j] * scale
+        for j in range(values.shape[1]):                 # apart: see softmax_row
             total += values[t, j] * weights[t, j]
     return total
 
