@@ -1,5 +1,6 @@
 """A sample of public blocks, recorded from the library itself in a tiny size: output and every gradient, in float64."""
 
+import importlib.util
 import json
 from pathlib import Path
 
@@ -31,14 +32,18 @@ def below(arrays, prefix):
     return {key.removeprefix(prefix): a for key, a in arrays.items() if key.startswith(prefix)}
 
 
+BACKENDS = ("numpy", *(["moespec_numba:BACKEND"] if importlib.util.find_spec("moespec_numba") else []))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("name", NAMES)
-def test_recorded_block(name):
+def test_recorded_block(name, backend):
     family, _, layer = name.partition(".")
     config, arrays = recorded(name)
     spec, params = hf.load(family, config, below(arrays, "p/"), layer=int(layer or 0))
-    out, saved = moespec.forward(spec, params, arrays["x"], context=below(arrays, "c/"))
+    out, saved = moespec.forward(spec, params, arrays["x"], context=below(arrays, "c/"), backend=backend)
     grads = moespec.backward(saved, arrays["g"], dlosses={})
-    back = hf.export(family, spec, grads.params)
+    back = hf.export(spec, grads.params)
     checks = [("y", out.y, arrays["y"]), ("dx", grads.x, arrays["dx"]), *((key, back[key], d) for key, d in below(arrays, "d/").items())]
     for what, got, want in checks:
         assert np.abs(got - want).max() <= 1e-11 * np.abs(want).max(), what

@@ -39,7 +39,7 @@ WAYS = [(name, n) for name in models.FAMILIES for n in range(len(layouts(name)))
 def test_load_undoes_export(name, layout):
     spec = hf.spec(name, config(name))
     params = drawn(spec)
-    tensors = hf.export(name, spec, params, layout=layout)
+    tensors = hf.export(spec, params, layout=layout)
     again, back = hf.load(name, config(name), tensors)
     assert again == spec
     assert list(back) == list(params)
@@ -50,8 +50,8 @@ def test_load_undoes_export(name, layout):
 def test_export_is_linear(name):
     spec = hf.spec(name, config(name))
     a, b = drawn(spec, 1), drawn(spec, 2)
-    both = hf.export(name, spec, {n: 2 * a[n] + b[n] for n in a})
-    parts = [hf.export(name, spec, p) for p in (a, b)]
+    both = hf.export(spec, {n: 2 * a[n] + b[n] for n in a})
+    parts = [hf.export(spec, p) for p in (a, b)]
     assert all(np.array_equal(both[n], 2 * parts[0][n] + parts[1][n]) for n in both)
 
 
@@ -71,14 +71,14 @@ def test_fused_rows_are_gate_then_up_transposed():
 
 def test_spare_experts_are_left_out_and_written_as_zeros():
     spec = hf.spec("longcat_flash", config("longcat_flash"))
-    tensors = hf.export("longcat_flash", spec, drawn(spec))
+    tensors = hf.export(spec, drawn(spec))
     assert tensors["experts.gate_up_proj"].shape == (6, 12, D)
     assert not tensors["experts.gate_up_proj"][4:].any()
     assert tensors["experts.down_proj"].shape == (4, D, 6)
 
 
 def tensors_of(name, layout=0):
-    return hf.export(name, hf.spec(name, config(name)), drawn(hf.spec(name, config(name))), layout=layout)
+    return hf.export(hf.spec(name, config(name)), drawn(hf.spec(name, config(name))), layout=layout)
 
 
 def test_what_is_wrong_with_tensors_is_named():
@@ -91,7 +91,7 @@ def test_what_is_wrong_with_tensors_is_named():
     with pytest.raises(ValueError, match="hf: no family is called 'mixtrall'"):
         hf.load("mixtrall", {}, tensors)
     with pytest.raises(ValueError, match="hf: mixtral has 2 layouts, got layout=3"):
-        hf.export("mixtral", hf.spec("mixtral", config("mixtral")), {}, layout=3)
+        hf.export(hf.spec("mixtral", config("mixtral")), {}, layout=3)
 
 
 # ---- folders ---------------------------------------------------------------------------------------------------------
@@ -102,7 +102,7 @@ def folder(tmp_path, name, layers, layout=0, shards=1, prefix="model.layers.{}.m
     every = {}
     for n in layers:
         spec = hf.spec(name, config(name), n)
-        every |= {prefix.format(n) + key: t.astype("float32") for key, t in hf.export(name, spec, drawn(spec, n), layout=layout).items()}
+        every |= {prefix.format(n) + key: t.astype("float32") for key, t in hf.export(spec, drawn(spec, n), layout=layout).items()}
         every[f"model.layers.{n}.self_attn.q_proj.weight"] = np.zeros((2, 2), "float32")
     names = sorted(every)
     files = [f"model-{i}.safetensors" for i in range(shards)]
@@ -161,3 +161,13 @@ def test_bfloat16_is_read_as_it_is_stored(tmp_path):
     from moespec.interop.hf._read import _index, _tensor
     (name, place), = _index(path).items()
     assert np.array_equal(_tensor(place, name), raw)
+
+
+def test_a_declaration_without_a_family_cannot_be_exported_without_naming_one():
+    from dataclasses import replace
+    spec = hf.spec("mixtral", config("mixtral"))
+    params, nobody = drawn(spec), replace(spec, family="")
+    with pytest.raises(ValueError, match="hf: export needs a family: '' is not one of afmoe, "):
+        hf.export(nobody, params)
+    tensors = hf.export(nobody, params, family="mixtral")
+    assert {n: t.tobytes() for n, t in tensors.items()} == {n: t.tobytes() for n, t in hf.export(spec, params).items()}

@@ -130,3 +130,16 @@ def test_ids_in_a_report_are_unique():
     report = conformance.verify(op="gates.topk_softmax")
     ids = [r["id"] for r in json.loads(json.dumps(report.to_dict()))["results"]]
     assert len(ids) == len(set(ids))
+
+
+def test_optional_inputs_and_attributes_that_a_kernel_does_not_know_are_not_run():
+    """The signature that kernels have: six inputs, no biases, no limits."""
+    from moespec.experts import moe, moe_backward
+
+    def six(x, indices, weights, w_gate, w_up, w_down, *, activation="silu", rows=None):
+        return moe(x, indices, weights, w_gate, w_up, w_down, activation=activation, rows=rows)
+
+    report = check("experts.moe", forward=six, backward=lambda saved, dy: moe_backward(saved, dy)[:5])
+    assert report.executed > 100
+    skipped = [r.message for r in report.results if r.status == "skip"]
+    assert any("positional" in m for m in skipped)

@@ -45,7 +45,7 @@ def _log1p_unit(x):
             types.float64: lambda x: _log1p(x, x / (2.0 + x), ARTANH[::2], ARTANH[1::2])}.get(x)
 
 
-@kernel
+@kernel(entry=False)
 def _exp_32(x):
     shifted = x * LOG2E_32 + SHIFT_32
     n = shifted - SHIFT_32
@@ -54,7 +54,7 @@ def _exp_32(x):
     return np.float32(0) if x < LEAST_32 else (_series(r, TAYLOR_32) * r * r + r + np.float32(1)) * power
 
 
-@kernel
+@kernel(entry=False)
 def _exp_64(x):
     shifted = x * LOG2E + SHIFT
     n = shifted - SHIFT
@@ -63,13 +63,13 @@ def _exp_64(x):
     return 0.0 if x < LEAST else (_series(r, TAYLOR) * r * r + r + 1.0) * power
 
 
-@kernel
+@kernel(entry=False)
 def _log1p(x, s, odd, even):
     z = s * s
     return x - s * (x - z * (_series(z * z, odd) * z + _series(z * z, even)))
 
 
-@kernel
+@kernel(entry=False)
 def _series(x, coefficients):
     """Horner's rule, the highest power first."""
     y = coefficients[0]

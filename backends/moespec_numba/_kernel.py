@@ -22,8 +22,8 @@ def kernel(function=None, *, parallel=False, fastmath=False, inline="never", ent
 
     Without `entry` only kernels can call it: what Python would need to do so takes longer to compile than a small function.
     """
-    inner = {} if entry else {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
-    compile_ = numba.njit(cache=True, error_model="numpy", nogil=True, parallel=parallel, fastmath=fastmath, inline=inline, **inner)
+    wrappers = {"no_cpython_wrapper": not entry, "no_cfunc_wrapper": True}        # nobody calls one from C
+    compile_ = numba.njit(cache=True, error_model="numpy", nogil=True, parallel=parallel, fastmath=fastmath, inline=inline, **wrappers)
     return compile_ if function is None else compile_(function)
 
 

@@ -3,28 +3,28 @@
 from moespec_numba._kernel import REORDER, kernel
 
 
-@kernel
+@kernel(entry=False)
 def clear(row):
     """0 everywhere."""
     for d in range(len(row)):
         row[d] = 0
 
 
-@kernel
+@kernel(entry=False)
 def copy(row, values):
     """row[:] = values."""
     for d in range(len(row)):
         row[d] = values[d]
 
 
-@kernel
+@kernel(entry=False)
 def add_scaled(total, factor, values):
     """total += factor * values."""
     for d in range(len(total)):
         total[d] += factor * values[d]
 
 
-@kernel(fastmath=REORDER)
+@kernel(fastmath=REORDER, entry=False)
 def inner(a, b):
     """The inner product, in vector lanes."""
     total = a.dtype.type(0)
@@ -33,7 +33,7 @@ def inner(a, b):
     return total
 
 
-@kernel(fastmath=REORDER)
+@kernel(fastmath=REORDER, entry=False)
 def squared_distance(a, b):
     """|a - b|^2, in vector lanes."""
     total = a.dtype.type(0)
@@ -42,7 +42,7 @@ def squared_distance(a, b):
     return total
 
 
-@kernel
+@kernel(entry=False)
 def scale(row, factor, values):
     """row[:] = factor * values."""
     for d in range(len(row)):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterable, Mapping
 from types import SimpleNamespace
 from typing import Any
@@ -58,7 +59,8 @@ def check(op: str, *, forward: Callable, backward: Callable | None = None, from_
     """
     if op not in OPS:
         raise ValueError(f"check: no op is called {op!r}; `moespec ops` lists them")
-    kernel = Impl(_complete(OPS[op], forward, backward), backward, supports)
+    complete, pull = _complete(OPS[op], forward, backward)
+    kernel = Impl(complete, pull, supports)
     rules = {"out_dtypes": dict(out_dtypes or {}), "ordered": ordered, "integers": "any", "errors": False, "composes": False,
              **(declares or {})}
     target = SimpleNamespace(
@@ -80,13 +82,45 @@ def summary(report, most=10) -> str:
 
 
 def _complete(op, forward, backward):
-    """A forward that returns (outputs in the op's order, saved)."""
+    """A forward that returns (outputs in the op's order, saved), and the backward to it.
+
+    The kernel is called without the optional inputs at the end that are not there; what its signature does not take is not run.  A backward
+    that returns gradients of the given inputs only is completed with None for the others.
+    """
+    takes = _signature(forward)
+
     def complete(*inputs, **attrs):
-        found = forward(*inputs, **attrs)
+        given = inputs[:max((i for i, x in enumerate(inputs) if x is not None), default=-1) + 1]
+        if takes is not None:
+            _bindable(takes, given, attrs)
+        found = forward(*given, **attrs)
         outputs, saved = found if backward is not None else (found, None)
         if isinstance(outputs, Mapping):
             outputs = tuple(outputs[a.name] for a in op.outputs)
         if len(as_tuple(outputs)) != len(op.outputs):
             raise ValueError(f"{op.name} has outputs {', '.join(a.name for a in op.outputs)}, the kernel returned {len(as_tuple(outputs))}")
-        return outputs, saved
-    return complete
+        return outputs, (saved, [x is not None for a, x in zip(op.inputs, inputs, strict=True) if a.differentiable])
+
+    def pull(saved, *cotangents):
+        assert backward is not None
+        kept, there = saved
+        grads = as_tuple(backward(kept, *cotangents))
+        if len(grads) == sum(there) < len(there):
+            own = iter(grads)
+            grads = tuple(next(own) if is_there else None for is_there in there)
+        return grads
+    return complete, None if backward is None else pull
+
+
+def _signature(forward):
+    try:
+        return inspect.signature(forward)
+    except (TypeError, ValueError):                    # a built-in function: it is called and may say itself what it does not take
+        return None
+
+
+def _bindable(signature, inputs, attrs):
+    try:
+        signature.bind(*inputs, **attrs)
+    except TypeError as error:
+        raise NotImplementedError(f"the kernel does not take this: {error}") from None

@@ -1,1 +1,1 @@
-"""Bridges: `moespec.interop.hf` (checkpoints), `moespec.interop.torch` and `moespec.interop.jax` (each needs its library)."""
+"""Bridges: `hf` (checkpoints), `trace` (routing decisions), `torch`, `jax` and `transformers` (each needs its library)."""

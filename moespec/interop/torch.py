@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from functools import wraps
 from typing import Any
 
 import ml_dtypes
 import numpy as np
 import torch
+from torch.autograd.function import once_differentiable
 
 from moespec.backend import get_backend, resolve
 from moespec.layer import LayerSpec, backward, forward
@@ -53,6 +55,7 @@ def function(op: str, *, backend=None, **attrs):
         def forward(ctx, *inputs):
             ctx.set_materialize_grads(False)
             ctx.devices = [x.device if isinstance(x, torch.Tensor) else None for x in inputs]
+            ctx.save_for_backward(*(x for x in inputs if isinstance(x, torch.Tensor)))
             ctx.impl = resolve(chosen, op, attrs)
             arrays = [None if x is None else chosen.from_numpy(to_numpy(x)) for x in inputs]
             outputs, ctx.kept = ctx.impl.forward(*arrays, **attrs)
@@ -62,7 +65,9 @@ def function(op: str, *, backend=None, **attrs):
             return found
 
         @staticmethod
+        @once_differentiable
         def backward(ctx, *cotangents):
+            _ = ctx.saved_tensors                         # raises if one was overwritten meanwhile: what the op keeps shares its memory
             real = [None if d is None else chosen.from_numpy(to_numpy(d))
                     for a, d in zip(record.outputs, cotangents, strict=True) if a.kind == "real"]
             if all(d is None for d in real):
@@ -104,12 +109,15 @@ class _Layer(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, spec, given, names, x, *params):
         ctx.set_materialize_grads(False)
+        ctx.save_for_backward(x, *params)
         out, ctx.saved = forward(spec, dict(zip(names, map(to_numpy, params), strict=True)), to_numpy(x), **given)
         ctx.device = x.device
         return tuple(from_numpy(v).to(x.device) for v in (out.y, *out.losses.values()))
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, dy, *dlosses):
+        _ = ctx.saved_tensors                             # likewise
         names = (loss.name for loss in ctx.saved.spec.losses)
         weights = {n: 0.0 if d is None else float(d) for n, d in zip(names, dlosses, strict=True)}
         grads = backward(ctx.saved, None if dy is None else to_numpy(dy), dlosses=weights)
@@ -122,6 +130,7 @@ def kernel(forward_function, backward_function=None, *, constant=()) -> dict[str
     Without `backward_function` gradients come from autograd, if the function returns something differentiable.  `constant` holds the
     positions of real inputs that the op does not differentiate (noise, targets).
     """
+    @wraps(forward_function or (lambda *inputs, **attrs: None))        # its signature tells what it takes
     def run(*inputs, **attrs):
         with torch.enable_grad():
             leaves = [x.requires_grad_() if isinstance(x, torch.Tensor) and x.is_floating_point() and i not in constant else x

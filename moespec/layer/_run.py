@@ -179,7 +179,7 @@ def _context(spec, context, x, backend):
         raise ValueError(f"forward: this layer needs context {', '.join(map(repr, missing))}")
     lead, found = tuple(x.shape[:-1]), {}
     for name, array in context.items():
-        if len(lead) > 1 and tuple(array.shape[:len(lead)]) == lead:
+        if name not in REPLAY and len(lead) > 1 and tuple(array.shape[:len(lead)]) == lead:
             array = array.reshape((-1, *array.shape[len(lead):]))
         found[name] = array
     if isinstance(spec.router, Given) and not spec.router.vocab:

@@ -50,6 +50,8 @@ class LayerSpec:
         A bias on the layer's output.
     pool : Pool, optional
         A second router and its experts, for tokens of another kind.
+    family : str
+        The public family that the declaration comes from, under whose names `interop.hf` writes its parameters; no mathematics.
     """
 
     router: Router | ExpertChoice | Soft | Hierarchical | Given
@@ -62,6 +64,7 @@ class LayerSpec:
     norm: Norm | None = None
     output_bias: bool = False
     pool: Pool | None = None
+    family: str = ""
 
     def __post_init__(self):
         object.__setattr__(self, "losses", tuple(self.losses))

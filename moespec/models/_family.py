@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from moespec.layer import LayerSpec
@@ -36,7 +36,7 @@ class Family:
 
     def spec(self, config: Mapping[str, Any] | None = None, layer: int = 0) -> LayerSpec:
         """The declaration under `config`; of the published size without one."""
-        return declare(self.parts, self.sizes if config is None else config, layer)
+        return replace(declare(self.parts, self.sizes if config is None else config, layer), family=self.name)
 
     @property
     def d_model(self) -> int:

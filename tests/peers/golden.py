@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import transformers
-from families import Sizes, run
+from families import run
+from family_config import Sizes
 
 FILE = Path(__file__).parents[1] / "data" / "families.npz"
 TINY = Sizes(d=8, f=3, shared=2, e=8, batch=2, time=4)

@@ -15,7 +15,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 def rows():
     """One line per block: what it is, and how far its output and gradients are from ours."""
-    from families import BLOCKS, installed
+    from families import installed
+    from family_blocks import BLOCKS
     from test_families import errors
 
     from moespec import models

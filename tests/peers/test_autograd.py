@@ -17,7 +17,7 @@ def check(function, inputs, cotangents, outputs, grads):
     for got, want in zip(outputs, found, strict=True):
         assert relative(np.asarray(got), want.detach().numpy()) < TIGHT
     sum((y * torch.from_numpy(np.asarray(d, float))).sum() for y, d in zip(found, cotangents, strict=True)).backward()
-    for got, a in zip(grads, given, strict=True):
+    for got, a in zip([g for g in grads if g is not None], given, strict=True):
         assert relative(np.asarray(got), a.grad.numpy()) < TIGHT
 
 

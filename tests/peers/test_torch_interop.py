@@ -54,6 +54,18 @@ def test_a_layer_trains_as_a_module(spec):
     assert all(p.grad is not None for p in layer.parameters())
 
 
+def test_a_layer_notices_parameters_that_were_overwritten():
+    import torch
+
+    from moespec.interop.torch import Layer
+    layer = Layer(mixtral(4, 6), 5, rng=0)
+    y, _ = layer(torch.randn(3, 5))
+    with torch.no_grad():
+        layer.experts_w_up.mul_(2)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        y.sum().backward()
+
+
 def test_gradcheck_of_a_layer():
     import torch
 

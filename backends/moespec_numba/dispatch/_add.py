@@ -30,7 +30,7 @@ def _add(a, b, scale, y):
         _add_row(a[t], b[t], scale, y[t])
 
 
-@kernel
+@kernel(entry=False)
 def _add_row(a, b, scale, y):
     for d in range(len(y)):
         y[d] = (a[d] + b[d]) * scale

@@ -54,7 +54,7 @@ def _in_one(keys, table, source, place, offsets):
     _close(source, offsets[-1])
 
 
-@kernel
+@kernel(entry=False)
 def _count(keys, start, stop, counts):
     for t in range(start, stop):
         for j in range(keys.shape[1]):
@@ -62,7 +62,7 @@ def _count(keys, start, stop, counts):
                 counts[keys[t, j]] += 1
 
 
-@kernel
+@kernel(entry=False)
 def _scan(table, offsets):
     """Counts become first places: all blocks of bucket 0, all of bucket 1, ..."""
     total = np.int64(0)
@@ -73,7 +73,7 @@ def _scan(table, offsets):
     offsets[-1] = total
 
 
-@kernel
+@kernel(entry=False)
 def _scatter(keys, start, stop, free, source, place):
     """`free`: the next place of every bucket."""
     for t in range(start, stop):
@@ -85,7 +85,7 @@ def _scatter(keys, start, stop, free, source, place):
                 source[at], place[t, j] = t, at
 
 
-@kernel
+@kernel(entry=False)
 def _close(source, live):
     for n in range(live, len(source)):
         source[n] = -1

@@ -32,7 +32,7 @@ def _reroute(asking, scores, group, room, asked, kept):
         left -= _ask_again(asking, scores, asked)
 
 
-@kernel
+@kernel(entry=False)
 def _serve(asking, group, room, kept):
     """One round, choice by choice; returns how many got a place."""
     served = 0
@@ -46,7 +46,7 @@ def _serve(asking, group, room, kept):
     return served
 
 
-@kernel
+@kernel(entry=False)
 def _ask_again(asking, scores, asked):
     """Whoever was refused turns to the next expert; returns how many have none left."""
     given_up = 0
@@ -58,7 +58,7 @@ def _ask_again(asking, scores, asked):
     return given_up
 
 
-@kernel
+@kernel(entry=False)
 def _next(scores, asked):
     """The first expert in the normative order that was not asked yet, now asked; -1 if there is none."""
     best = -1

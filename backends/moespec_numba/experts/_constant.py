@@ -86,7 +86,7 @@ def _to_experts(x, source, offsets, weights, shares, dy, dlogits, dw_mix, dv):
                 dv[e, i] += factor * dy[t, i]
 
 
-@kernel(fastmath=REORDER)
+@kernel(fastmath=REORDER, entry=False)
 def _products(a, b, c, d):
     """<a, b> and <c, d>, in one pass."""
     first, second = a.dtype.type(0), a.dtype.type(0)

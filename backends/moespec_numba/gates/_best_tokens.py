@@ -36,7 +36,7 @@ def _best_tokens(scores, order, starts, most, ids):
             _mark(scores, mine, e, min(most, len(mine)), ids)
 
 
-@kernel
+@kernel(entry=False)
 def _mark(scores, mine, e, m, ids):
     """Every token above the m-th best score of its group, and of those equal to it the earliest until m are found."""
     for t in mine:

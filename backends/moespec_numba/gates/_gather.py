@@ -26,14 +26,14 @@ def backward(saved, dchosen):
     return dscores
 
 
-@kernel
+@kernel(entry=False)
 def take_row(scores, ids, missing, chosen):
     """chosen = scores[ids], `missing` at -1."""
     for j in range(len(ids)):
         chosen[j] = scores[ids[j]] if ids[j] >= 0 else missing
 
 
-@kernel
+@kernel(entry=False)
 def untake_row(dchosen, ids, dscores):
     """dscores[ids] += dchosen; nothing at -1."""
     for j in range(len(ids)):

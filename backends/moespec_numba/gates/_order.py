@@ -11,7 +11,7 @@ def above(a, b):
     return a > b or (a != a and b == b)
 
 
-@kernel
+@kernel(entry=False)
 def choose(scores, ids, best):
     """The len(ids) first of `scores`, by insertion into a sorted list: a score enters only if it beats the last one.
 
@@ -30,12 +30,16 @@ def choose(scores, ids, best):
         held = min(held + 1, k)
 
 
-@kernel
+@kernel(entry=False)
 def nth(values, n):
-    """The value that n others come before in descending order, by quickselect; the values are rearranged."""
-    low, high = 0, len(values) - 1
+    """The value that n others come before in descending order, by quickselect; the values are rearranged.
+
+    Pivots are drawn, in the same way every time: no usual arrangement (rising and falling, say) makes it quadratic.
+    """
+    low, high, draw = 0, len(values) - 1, 1
     while low < high:
-        pivot, i, j = values[(low + high) // 2], low, high
+        draw = draw * 1103515245 + 12345 & 0x7FFFFFFF
+        pivot, i, j = values[low + draw % (high - low + 1)], low, high
         while i <= j:
             while above(values[i], pivot):
                 i += 1

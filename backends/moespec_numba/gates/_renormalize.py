@@ -41,7 +41,7 @@ def typed(norm, eps, scale, dtype):
     return NORMS[norm], dtype.type(eps), dtype.type(scale)
 
 
-@kernel
+@kernel(entry=False)
 def normaliser(chosen, ids, norm, eps):
     """The total that a token is divided by, and whether it follows the scores; 1 where it has no expert."""
     total, live = chosen.dtype.type(0), False
@@ -54,7 +54,7 @@ def normaliser(chosen, ids, norm, eps):
     return total + eps if norm == SUM else (total if follows else eps), follows
 
 
-@kernel
+@kernel(entry=False)
 def weigh_row(chosen, ids, norm, eps, scale, weights):
     """What follows the choice: weights of one token, 0 at -1."""
     total, _ = normaliser(chosen, ids, norm, eps)
@@ -62,7 +62,7 @@ def weigh_row(chosen, ids, norm, eps, scale, weights):
         weights[j] = chosen[j] / total * scale if ids[j] >= 0 else 0
 
 
-@kernel
+@kernel(entry=False)
 def unweigh_row(chosen, ids, norm, eps, scale, dweights, dchosen):
     """The gradient of `chosen`, 0 at -1."""
     total, follows = normaliser(chosen, ids, norm, eps)
@@ -88,7 +88,7 @@ def _unweigh(chosen, ids, norm, eps, scale, dweights, dchosen):
         unweigh_row(chosen[t], ids[t], norm, eps, scale, dweights[t], dchosen[t])
 
 
-@kernel
+@kernel(entry=False)
 def _length(chosen, ids, p):
     """The p-norm of a token's scores."""
     total = chosen.dtype.type(0)

@@ -11,7 +11,7 @@ SOFTMAX, SIGMOID, SQRT_SOFTPLUS = 0, 1, 2
 KINDS = {"softmax": SOFTMAX, "sigmoid": SIGMOID, "sqrt_softplus": SQRT_SOFTPLUS}
 
 
-@kernel
+@kernel(entry=False)
 def score_row(logits, kind, scores):
     """-inf is 0, whatever the score (a softmax has another entry)."""
     one, zero = logits.dtype.type(1), logits.dtype.type(0)
@@ -26,7 +26,7 @@ def score_row(logits, kind, scores):
             scores[e] = np.sqrt(max(logits[e], zero) + log1p_unit(exp_down(-abs(logits[e]))))
 
 
-@kernel
+@kernel(entry=False)
 def through_score_row(logits, scores, kind, dscores, dlogits):
     """The gradient of the logits; only the root of a softplus reads them again."""
     one, two, zero = scores.dtype.type(1), scores.dtype.type(2), scores.dtype.type(0)

@@ -34,7 +34,7 @@ def _select(scores, bias, groups, keep, most, raw, fill, ids):
             choose(biased, ids[t], best)
 
 
-@kernel
+@kernel(entry=False)
 def _judge(scores, most, best, judged):
     """The sum of the two largest scores of every group, or the largest."""
     size, two = len(scores) // len(judged), np.empty(most, np.int64)
@@ -43,13 +43,17 @@ def _judge(scores, most, best, judged):
         judged[g] = best[0] + best[1] if most == 2 else best[0]
 
 
-@kernel
+@kernel(entry=False)
 def _leave_out(biased, kept, groups, fill):
     """Every expert of a group that is not kept gets `fill`."""
     size = len(biased) // groups
     for g in range(groups):
-        if not (kept == g).any():
-            biased[g * size:(g + 1) * size] = fill
+        out = True
+        for i in range(len(kept)):
+            out &= kept[i] != g
+        if out:
+            for e in range(g * size, (g + 1) * size):
+                biased[e] = fill
 
 
 IMPL = Impl(forward)

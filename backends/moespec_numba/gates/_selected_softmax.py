@@ -21,7 +21,7 @@ def forward(chosen, indices):
     return weights, Saved(weights)
 
 
-@kernel
+@kernel(entry=False)
 def selected_softmax_row(chosen, ids, weights):
     """A softmax over the entries that have an expert; without one it is 0."""
     live = False

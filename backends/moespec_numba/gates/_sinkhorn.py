@@ -31,13 +31,13 @@ def _sinkhorn(logits, iterations, share, plan):
             plan[t, e] = np.exp(logits[t, e] + f[t] + g[e])
 
 
-@kernel
+@kernel(entry=False)
 def _logarithm(top, total):
     """The logarithm of a sum that was shifted by its largest term, where that is finite."""
     return np.log(total) + top if np.isfinite(top) else np.log(total)
 
 
-@kernel(fastmath=REORDER)
+@kernel(fastmath=REORDER, entry=False)
 def _logsumexp_row(row, g):
     top, total = row.dtype.type(-np.inf), row.dtype.type(0)
     for e in range(len(row)):
@@ -52,7 +52,7 @@ def _logsumexp_row(row, g):
     return _logarithm(top, total)
 
 
-@kernel(fastmath=REORDER)
+@kernel(fastmath=REORDER, entry=False)
 def _sum_columns(logits, f, top, total):
     """Down all columns at once, row after row."""
     tokens, experts = logits.shape

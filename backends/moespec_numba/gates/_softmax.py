@@ -27,7 +27,7 @@ def backward(saved, dprobs):
     return dlogits
 
 
-@kernel(fastmath=REORDER)
+@kernel(fastmath=REORDER, entry=False)
 def softmax_row(logits, probs):
     """One token; a NaN anywhere, and +inf, reach the sum and so make the whole row NaN."""
     top, total = logits.dtype.type(-np.inf), logits.dtype.type(0)
@@ -41,7 +41,7 @@ def softmax_row(logits, probs):
         probs[e] /= total
 
 
-@kernel(fastmath=REORDER)
+@kernel(fastmath=REORDER, entry=False)
 def through_softmax_row(probs, dprobs, dlogits):
     """dl = p (dp - <p, dp>)."""
     inner = probs.dtype.type(0)

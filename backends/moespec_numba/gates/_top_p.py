@@ -27,7 +27,7 @@ def _top_p(scores, given, p, ids, weights):
         take_row(scores[t], ids[t], 0, weights[t])
 
 
-@kernel
+@kernel(entry=False)
 def _cut(scores, p, ids):
     """Take off what comes when the sum before it has reached p; one with NaN never does."""
     before = scores.dtype.type(0)

@@ -85,7 +85,7 @@ def _chances_backward(sigma, z, order, k, weight, dsums, inside, dclean, dsigma,
             dnoisy[r, order[r, k]] -= next_one
 
 
-@kernel
+@kernel(entry=False)
 def _mark(order, k, inside):
     """Which experts are in the top k."""
     for i in range(len(inside)):
@@ -95,7 +95,7 @@ def _mark(order, k, inside):
             inside[order[j]] = True
 
 
-@kernel
+@kernel(entry=False)
 def _density(z):
     """Of the standard normal distribution, in the type of z."""
     return exp_down(z * z * type(z)(-0.5)) * type(z)(0.3989422804014327)

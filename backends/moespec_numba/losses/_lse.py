@@ -6,7 +6,7 @@ from moespec_numba._exp import exp_down
 from moespec_numba._kernel import REORDER, kernel
 
 
-@kernel
+@kernel(entry=False)
 def lse_row(x):
     """-inf where every entry is; a NaN anywhere is the result."""
     top = x.dtype.type(-np.inf)
@@ -19,7 +19,7 @@ def lse_row(x):
     return top
 
 
-@kernel(fastmath=REORDER)
+@kernel(fastmath=REORDER, entry=False)
 def _sum_exp(x, top):
     total = x.dtype.type(0)
     for e in range(len(x)):

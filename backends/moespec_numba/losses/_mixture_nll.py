@@ -39,7 +39,7 @@ def backward(saved, dloss):
     return dlogits.astype(saved.dtypes[0], copy=False), doutputs.astype(saved.dtypes[1], copy=False)
 
 
-@kernel
+@kernel(entry=False)
 def prior_minus_posterior(logits, joint, d, posterior, dlogits):
     """One token; leaves the responsibilities in `posterior`.  Their sum is 1 up to rounding, as in everybody's autograd."""
     softmax_row(logits, dlogits)

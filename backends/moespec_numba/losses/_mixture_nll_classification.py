@@ -67,7 +67,7 @@ def _backward(logits, outputs, labels, joint, d, posterior, dlogits, doutputs):
                 clear(doutputs[t, i])
 
 
-@kernel
+@kernel(entry=False)
 def _through_classes(outputs, label, d, doutputs):
     """One expert's cross entropy: d times class probabilities minus the truth."""
     softmax_row(outputs, doutputs)

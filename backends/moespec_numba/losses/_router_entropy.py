@@ -30,7 +30,7 @@ def backward(saved, dloss):
     return dlogits
 
 
-@kernel
+@kernel(entry=False)
 def _entropy(logits, probs):
     """(entropy, log-sum-exp) of a token; `probs` receives its softmax."""
     softmax_row(logits, probs)

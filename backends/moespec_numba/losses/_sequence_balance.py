@@ -47,7 +47,7 @@ def _count(ids, group, mask, counts, sizes):
                     counts[group[t], ids[t, j]] += 1
 
 
-@kernel
+@kernel(entry=False)
 def _total(scores, normalize):
     """What a token's scores are divided by."""
     total = scores.dtype.type(0 if normalize else 1)
@@ -56,7 +56,7 @@ def _total(scores, normalize):
     return total
 
 
-@kernel
+@kernel(entry=False)
 def _inner(scores, weights, total):
     """(sum of weights times probabilities, any): a weight of 0 hides its score; without a total all are 0."""
     found, live = scores.dtype.type(0), False

@@ -115,21 +115,22 @@ def _scale_overwrites(saved, dscaled):
     return dweights, last
 
 
-def _norm_eps_outside(x, scale=None, *, eps=1e-6, factor=1.0):
-    wide = numerics.widen(x)
+def _norm_eps_outside(x, scale=None, *, eps=1e-6, factor=1.0, **attrs):
+    right, saved = gates.rms_norm(x, scale, eps=eps, factor=factor, **attrs)
+    wide = numerics.widen(x) * saved.gain if attrs.get("before") else numerics.widen(x)
     with np.errstate(all="ignore"):
-        y = wide / (np.sqrt((wide * wide).mean(1, keepdims=True)) + eps) * factor
-    return (y if scale is None else y * numerics.widen(scale)).astype(x.dtype), gates.rms_norm(x, scale, eps=eps, factor=factor)[1]
+        root = np.sqrt((wide * wide).mean(1, keepdims=True))
+        return (numerics.widen(right) / saved.inverse / (root + eps)).astype(x.dtype), saved
 
 
-def _norm_by_sum(x, scale=None, *, eps=1e-6, factor=1.0):
-    return gates.rms_norm(x, scale, eps=eps, factor=factor * x.shape[1]**-0.5)[0], gates.rms_norm(x, scale, eps=eps, factor=factor)[1]
+def _norm_by_sum(x, scale=None, *, factor=1.0, **attrs):
+    return gates.rms_norm(x, scale, factor=factor * x.shape[1]**-0.5, **attrs)[0], gates.rms_norm(x, scale, factor=factor, **attrs)[1]
 
 
 def _norm_as_constant(saved, dy):
     _, dscale = gates.rms_norm_backward(saved, dy)
-    u = numerics.widen(dy) * saved.factor * saved.inverse
-    return (u if saved.scale is None else u * numerics.widen(saved.scale)).astype(saved.x.dtype), dscale
+    u = numerics.widen(dy) * saved.attrs[0] * saved.inverse
+    return (u if saved.gain is None else u * saved.gain).astype(saved.x.dtype), dscale
 
 
 MUTANTS = (

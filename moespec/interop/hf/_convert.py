@@ -67,12 +67,15 @@ def load(model_type: str, config: Mapping[str, Any], tensors: Mapping[str, Any],
     return declared, {name: params[name] for name in shapes}
 
 
-def export(model_type: str, declared: LayerSpec, params: Mapping[str, Any], *, layout: int = 0) -> dict[str, np.ndarray]:
+def export(declared: LayerSpec, params: Mapping[str, Any], *, family: str | None = None, layout: int = 0) -> dict[str, np.ndarray]:
     """Parameters, or their gradients, under the names and in the shapes of the checkpoint: the inverse of `load`.
 
-    `layout` chooses among the ways in which the family is stored: 0 as the library's modules hold it, 1 as published files do (one module per
-    expert), where that differs.
+    `family` is the model type, by default the one that the declaration comes from (`LayerSpec.family`); `layout` chooses among the ways in
+    which the family is stored: 0 as the library's modules hold it, 1 as published files do (one module per expert), where that differs.
     """
+    model_type = family or declared.family
+    if model_type not in FAMILIES:
+        raise ValueError(f"hf: export needs a family: {model_type!r} is not one of {', '.join(sorted(FAMILIES))}")
     ways = layouts(model_type)
     if not 0 <= layout < len(ways):
         raise ValueError(f"hf: {model_type} has {len(ways)} layouts, got layout={layout}")
