@@ -6,11 +6,10 @@ import numpy as np
 from numba import types
 from numba.extending import overload
 
-from moespec_numba._kernel import kernel
+from moespec_numba._kernel import CONTRACT, kernel
 
 IDENTITY, RELU, RELU2, SILU, GELU, GELU_TANH = range(6)
 NUMBER = {"identity": IDENTITY, "relu": RELU, "relu2": RELU2, "silu": SILU, "gelu": GELU, "gelu_tanh": GELU_TANH}
-CONTRACT = {"contract"}                            # multiply and add in one rounding; nothing is reordered
 
 
 def exp(x):

@@ -9,7 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from moespec_numba._kernel import REORDER, kernel
+from moespec_numba._kernel import kernel
+from moespec_numba._vector import inner
 from moespec_numba.experts._activations import NUMBER, exp, value, value_and_slope
 
 
@@ -53,10 +54,10 @@ def gate(a, g, u, c, z, h):
             h[j] = c * ((a.after if h[j] > a.after else h[j]) * _up(a, u[j]))
 
 
-@kernel(fastmath=REORDER, entry=False)
+@kernel(entry=False)
 def ungate(a, g, u, c, z, s, slope, dh, du):
     """From dh, the cotangent of h / c: dh becomes dg, `du` is written; returns <dh, s v>.  `z`, `s` and `slope` are scratch."""
-    inner, one = g.dtype.type(0), g.dtype.type(1)
+    one = g.dtype.type(1)
     _limit_gate(a, g, z)
     if a.general:
         for j in range(len(z)):
@@ -66,20 +67,21 @@ def ungate(a, g, u, c, z, s, slope, dh, du):
         value_and_slope(a.kind, z, s, slope)
     if a.plain:
         for j in range(len(g)):
-            d = dh[j]
-            inner += d * (s[j] * u[j])
-            d *= c
-            du[j] = d * s[j]
-            dh[j] = d * u[j] * slope[j]
+            z[j] = s[j] * u[j]
+        along = inner(dh, z)
+        for j in range(len(g)):
+            d = c * dh[j]
+            du[j], dh[j] = d * s[j], d * u[j] * slope[j]
     else:
         for j in range(len(g)):
-            d, v, held = dh[j], _up(a, u[j]), s[j] > a.after or g[j] > a.before
-            f = a.after if s[j] > a.after else s[j]
-            inner += d * (f * v)
-            d *= c
-            du[j] = _through_up(a, u[j], d * f)
+            du[j] = _up(a, u[j])
+            z[j] = (a.after if s[j] > a.after else s[j]) * du[j]
+        along = inner(dh, z)
+        for j in range(len(g)):
+            d, v, held = c * dh[j], du[j], s[j] > a.after or g[j] > a.before
+            du[j] = _through_up(a, u[j], d * (a.after if s[j] > a.after else s[j]))
             dh[j] = 0 if held else d * v * slope[j]
-    return inner
+    return along
 
 
 @kernel(entry=False)
