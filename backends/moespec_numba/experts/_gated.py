@@ -11,7 +11,7 @@ import numpy as np
 
 from moespec_numba._kernel import kernel
 from moespec_numba._vector import inner
-from moespec_numba.experts._activations import NUMBER, exp, value, value_and_slope
+from moespec_numba.experts._activations import NUMBER, sigmoid, value, value_and_slope
 
 
 class Gating(NamedTuple):
@@ -43,7 +43,7 @@ def gate(a, g, u, c, z, h):
     _limit_gate(a, g, z)
     if a.general:
         for j in range(len(z)):
-            h[j] = _capped(a, z[j])[0] * _sigmoid(a, z[j])
+            h[j] = _capped(a, z[j])[0] * sigmoid(a.alpha * z[j])
     else:
         value(a.kind, z, h)
     if a.plain:
@@ -61,7 +61,7 @@ def ungate(a, g, u, c, z, s, slope, dh, du):
     _limit_gate(a, g, z)
     if a.general:
         for j in range(len(z)):
-            (t, through), p = _capped(a, z[j]), _sigmoid(a, z[j])
+            (t, through), p = _capped(a, z[j]), sigmoid(a.alpha * z[j])
             s[j], slope[j] = t * p, p * (through + a.alpha * t * (one - p))
     else:
         value_and_slope(a.kind, z, s, slope)
@@ -98,11 +98,6 @@ def _capped(a, z):
         return z, type(z)(1)
     t = math.tanh(z / a.cap_gate)
     return a.cap_gate * t, type(z)(1) - t * t
-
-
-@kernel(entry=False)
-def _sigmoid(a, z):
-    return type(z)(1) / (type(z)(1) + exp(-a.alpha * z))
 
 
 @kernel(entry=False)
