@@ -3,11 +3,10 @@
 import math
 
 from moespec_numba._exp import exp_down
-from moespec_numba._kernel import kernel
+from moespec_numba._kernel import CONTRACT, kernel
 
 IDENTITY, RELU, RELU2, SILU, GELU, GELU_TANH = range(6)
 NUMBER = {"identity": IDENTITY, "relu": RELU, "relu2": RELU2, "silu": SILU, "gelu": GELU, "gelu_tanh": GELU_TANH}
-CONTRACT = {"contract"}                            # multiply and add in one rounding; nothing is reordered
 
 
 @kernel(fastmath=CONTRACT, entry=False)

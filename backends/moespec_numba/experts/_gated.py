@@ -9,7 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from moespec_numba._kernel import REORDER, kernel
+from moespec_numba._kernel import kernel
+from moespec_numba._vector import inner
 from moespec_numba.experts._activations import NUMBER, sigmoid, value, value_and_slope
 
 
@@ -53,13 +54,10 @@ def gate(a, g, u, c, z, h):
             h[j] = c * ((a.after if h[j] > a.after else h[j]) * _up(a, u[j]))
 
 
-@kernel(fastmath=REORDER, entry=False)
+@kernel(entry=False)
 def ungate(a, g, u, c, z, s, slope, dh, du):
-    """From dh, the cotangent of h / c: dh becomes dg, `du` is written; returns <dh, s v>.  `z`, `s` and `slope` are scratch.
-
-    The sum has a loop of its own: in one that also writes, its order would depend on where the arrays lie.
-    """
-    inner, one = g.dtype.type(0), g.dtype.type(1)
+    """From dh, the cotangent of h / c: dh becomes dg, `du` is written; returns <dh, s v>.  `z`, `s` and `slope` are scratch."""
+    one = g.dtype.type(1)
     _limit_gate(a, g, z)
     if a.general:
         for j in range(len(z)):
@@ -69,20 +67,21 @@ def ungate(a, g, u, c, z, s, slope, dh, du):
         value_and_slope(a.kind, z, s, slope)
     if a.plain:
         for j in range(len(g)):
-            inner += dh[j] * (s[j] * u[j])
+            z[j] = s[j] * u[j]
+        along = inner(dh, z)
         for j in range(len(g)):
-            d = dh[j] * c
-            du[j] = d * s[j]
-            dh[j] = d * u[j] * slope[j]
+            d = c * dh[j]
+            du[j], dh[j] = d * s[j], d * u[j] * slope[j]
     else:
         for j in range(len(g)):
-            inner += dh[j] * ((a.after if s[j] > a.after else s[j]) * _up(a, u[j]))
+            du[j] = _up(a, u[j])
+            z[j] = (a.after if s[j] > a.after else s[j]) * du[j]
+        along = inner(dh, z)
         for j in range(len(g)):
-            d, v, held = dh[j] * c, _up(a, u[j]), s[j] > a.after or g[j] > a.before
-            f = a.after if s[j] > a.after else s[j]
-            du[j] = _through_up(a, u[j], d * f)
+            d, v, held = c * dh[j], du[j], s[j] > a.after or g[j] > a.before
+            du[j] = _through_up(a, u[j], d * (a.after if s[j] > a.after else s[j]))
             dh[j] = 0 if held else d * v * slope[j]
-    return inner
+    return along
 
 
 @kernel(entry=False)
