@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import namedtuple
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from importlib import import_module
 from operator import add as plus
 from typing import Any, NamedTuple
@@ -45,9 +45,14 @@ def lookup(name: str) -> Op:
     """The record of an op by its full name ("gates.topk")."""
     family, _, short = name.partition(".")
     try:
-        return import_module(f"moespec.{family}").OPS[short]
+        return _family(family).OPS[short]
     except (ImportError, KeyError, AttributeError):
         raise KeyError(f"no op is called {name!r}") from None
+
+
+@cache
+def _family(name: str) -> Any:
+    return import_module(f"moespec.{name}")
 
 
 def reference(op: Op, attrs: Mapping[str, Any]) -> Impl:

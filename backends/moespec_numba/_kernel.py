@@ -11,10 +11,13 @@ import numpy as np
 
 from moespec.registry import OPS
 
-__all__ = ["BLOCK", "OPS", "REORDER", "empty", "kernel", "read", "zeros"]
+__all__ = ["BLOCK", "CONTRACT", "OPS", "REORDER", "empty", "kernel", "read", "zeros"]
 
 BLOCK = 64                                    # tokens that a thread takes at a time
-REORDER = {"reassoc", "contract", "nsz"}      # sums in vector lanes; NaN and infinities keep their meaning
+CONTRACT = {"contract"}                       # multiply and add in one rounding; nothing is reordered
+# Sums in vector lanes; NaN and infinities keep their meaning.  Only for functions that write no array: a loop that also writes is
+# compiled in two versions, of which the arrays' addresses choose one, and their sums differ in the last bits.
+REORDER = {"reassoc", "contract", "nsz"}
 
 
 def kernel(function=None, *, parallel=False, fastmath=False, inline="never", entry=True):

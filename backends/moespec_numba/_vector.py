@@ -34,6 +34,15 @@ def inner(a, b):
 
 
 @kernel(fastmath=REORDER, entry=False)
+def total(a):
+    """The sum, in vector lanes."""
+    found = a.dtype.type(0)
+    for d in range(len(a)):
+        found += a[d]
+    return found
+
+
+@kernel(fastmath=REORDER, entry=False)
 def squared_distance(a, b):
     """|a - b|^2, in vector lanes."""
     total = a.dtype.type(0)

@@ -2,50 +2,18 @@
 
 import math
 
-import numpy as np
-from numba import types
-from numba.extending import overload
-
-from moespec_numba._kernel import kernel
+from moespec_numba._exp import exp_down
+from moespec_numba._kernel import CONTRACT, kernel
 
 IDENTITY, RELU, RELU2, SILU, GELU, GELU_TANH = range(6)
 NUMBER = {"identity": IDENTITY, "relu": RELU, "relu2": RELU2, "silu": SILU, "gelu": GELU, "gelu_tanh": GELU_TANH}
-CONTRACT = {"contract"}                            # multiply and add in one rounding; nothing is reordered
-
-
-def exp(x):
-    """e^x inside a kernel; float32 by a polynomial, which the compiler turns into vector code."""
-    raise NotImplementedError("exp is for kernels")
-
-
-@overload(exp)
-def _exp(x):
-    return (lambda x: _exp32(x)) if x == types.float32 else (lambda x: math.exp(x))
 
 
 @kernel(fastmath=CONTRACT, entry=False)
-def _exp32(x):
-    """2^n e^r with |r| <= log(2)/2: Cody and Waite's reduction, Cephes' polynomial (2 units in the last place).
-
-    Exactly 0 and inf outside the range of float32; NaN stays NaN.
-    """
-    low, high = np.float32(-87.3), np.float32(88.7)
-    c = x if x > low else low                      # NaN falls to `low`: what becomes an integer below must be a number
-    c = c if c < high else high
-    n = np.floor(c * np.float32(1.44269504) + np.float32(0.5))
-    r = c - n * np.float32(0.693359375)
-    r = r - n * np.float32(-2.12194440e-4)
-    p = np.float32(1.9875691500e-4)
-    p = p * r + np.float32(1.3981999507e-3)
-    p = p * r + np.float32(8.3334519073e-3)
-    p = p * r + np.float32(4.1665795894e-2)
-    p = p * r + np.float32(1.6666665459e-1)
-    p = p * r + np.float32(5.0000001201e-1)
-    p = p * (r * r) + r + np.float32(1)
-    y = p * np.int32((np.int32(n) + np.int32(127)) << np.int32(23)).view(np.float32)
-    y = np.float32(0) if x < low else y
-    y = np.float32(np.inf) if x > high else y
-    return y if x == x else x
+def sigmoid(x):
+    """1 / (1 + e^-x), by an exponential that cannot overflow."""
+    one, t = type(x)(1), exp_down(-abs(x))
+    return (one if x >= 0 else t) / (one + t)
 
 
 @kernel(fastmath=CONTRACT, entry=False)
@@ -54,7 +22,7 @@ def value(kind, x, y):
     zero, one, half = x.dtype.type(0), x.dtype.type(1), x.dtype.type(0.5)
     if kind == SILU:
         for j in range(len(x)):
-            y[j] = x[j] / (one + exp(-x[j]))
+            y[j] = x[j] * sigmoid(x[j])
     elif kind == GELU_TANH:
         for j in range(len(x)):
             y[j] = half * x[j] * (one + _tanh_of_gelu(x[j]))
@@ -78,7 +46,7 @@ def value_and_slope(kind, x, y, slope):
     zero, one, half = x.dtype.type(0), x.dtype.type(1), x.dtype.type(0.5)
     if kind == SILU:
         for j in range(len(x)):
-            s = one / (one + exp(-x[j]))
+            s = sigmoid(x[j])
             y[j], slope[j] = x[j] * s, s * (one + x[j] * (one - s))
     elif kind == GELU_TANH:
         scale, cubic = x.dtype.type(0.7978845608028654), x.dtype.type(3 * 0.044715)
@@ -90,7 +58,7 @@ def value_and_slope(kind, x, y, slope):
         density = x.dtype.type(0.3989422804014327)
         for j in range(len(x)):
             p = _normal(x[j])
-            y[j], slope[j] = x[j] * p, p + x[j] * (density * exp(-half * (x[j] * x[j])))
+            y[j], slope[j] = x[j] * p, p + x[j] * (density * exp_down(-half * (x[j] * x[j])))
     elif kind == RELU:
         for j in range(len(x)):
             y[j], slope[j] = zero if x[j] <= zero else x[j], one if x[j] > zero else zero
@@ -104,9 +72,11 @@ def value_and_slope(kind, x, y, slope):
 
 @kernel(fastmath=CONTRACT, entry=False)
 def _tanh_of_gelu(x):
-    """By exp, with absolute accuracy, which is what an activation needs."""
-    z = type(x)(2 * 0.7978845608028654) * (x + type(x)(0.044715) * (x * x * x))
-    return type(x)(1) - type(x)(2) / (type(x)(1) + exp(z))
+    """By an exponential, with absolute accuracy, which is what an activation needs."""
+    z = type(x)(0.7978845608028654) * (x + type(x)(0.044715) * (x * x * x))
+    t = exp_down(-abs(z + z))
+    size = (type(x)(1) - t) / (type(x)(1) + t)
+    return size if z >= 0 else -size
 
 
 @kernel(entry=False)

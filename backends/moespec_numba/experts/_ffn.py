@@ -6,9 +6,9 @@ import numpy as np
 
 from moespec.program import Impl
 from moespec_numba._kernel import OPS, empty, kernel, read
+from moespec_numba._products import grouped, grouped_backward
 from moespec_numba.experts._activations import NUMBER, value, value_and_slope
 from moespec_numba.experts._bias import add_bias, bias_gradient
-from moespec_numba.experts._products import grouped, grouped_backward
 from moespec_numba.experts._types import common, like
 
 

@@ -9,8 +9,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from moespec_numba._kernel import REORDER, kernel
-from moespec_numba.experts._activations import NUMBER, exp, value, value_and_slope
+from moespec_numba._kernel import kernel
+from moespec_numba._vector import inner
+from moespec_numba.experts._activations import NUMBER, sigmoid, value, value_and_slope
 
 
 class Gating(NamedTuple):
@@ -42,7 +43,7 @@ def gate(a, g, u, c, z, h):
     _limit_gate(a, g, z)
     if a.general:
         for j in range(len(z)):
-            h[j] = _capped(a, z[j])[0] * _sigmoid(a, z[j])
+            h[j] = _capped(a, z[j])[0] * sigmoid(a.alpha * z[j])
     else:
         value(a.kind, z, h)
     if a.plain:
@@ -53,33 +54,34 @@ def gate(a, g, u, c, z, h):
             h[j] = c * ((a.after if h[j] > a.after else h[j]) * _up(a, u[j]))
 
 
-@kernel(fastmath=REORDER, entry=False)
+@kernel(entry=False)
 def ungate(a, g, u, c, z, s, slope, dh, du):
     """From dh, the cotangent of h / c: dh becomes dg, `du` is written; returns <dh, s v>.  `z`, `s` and `slope` are scratch."""
-    inner, one = g.dtype.type(0), g.dtype.type(1)
+    one = g.dtype.type(1)
     _limit_gate(a, g, z)
     if a.general:
         for j in range(len(z)):
-            (t, through), p = _capped(a, z[j]), _sigmoid(a, z[j])
+            (t, through), p = _capped(a, z[j]), sigmoid(a.alpha * z[j])
             s[j], slope[j] = t * p, p * (through + a.alpha * t * (one - p))
     else:
         value_and_slope(a.kind, z, s, slope)
     if a.plain:
         for j in range(len(g)):
-            d = dh[j]
-            inner += d * (s[j] * u[j])
-            d *= c
-            du[j] = d * s[j]
-            dh[j] = d * u[j] * slope[j]
+            z[j] = s[j] * u[j]
+        along = inner(dh, z)
+        for j in range(len(g)):
+            d = c * dh[j]
+            du[j], dh[j] = d * s[j], d * u[j] * slope[j]
     else:
         for j in range(len(g)):
-            d, v, held = dh[j], _up(a, u[j]), s[j] > a.after or g[j] > a.before
-            f = a.after if s[j] > a.after else s[j]
-            inner += d * (f * v)
-            d *= c
-            du[j] = _through_up(a, u[j], d * f)
+            du[j] = _up(a, u[j])
+            z[j] = (a.after if s[j] > a.after else s[j]) * du[j]
+        along = inner(dh, z)
+        for j in range(len(g)):
+            d, v, held = c * dh[j], du[j], s[j] > a.after or g[j] > a.before
+            du[j] = _through_up(a, u[j], d * (a.after if s[j] > a.after else s[j]))
             dh[j] = 0 if held else d * v * slope[j]
-    return inner
+    return along
 
 
 @kernel(entry=False)
@@ -96,11 +98,6 @@ def _capped(a, z):
         return z, type(z)(1)
     t = math.tanh(z / a.cap_gate)
     return a.cap_gate * t, type(z)(1) - t * t
-
-
-@kernel(entry=False)
-def _sigmoid(a, z):
-    return type(z)(1) / (type(z)(1) + exp(-a.alpha * z))
 
 
 @kernel(entry=False)

@@ -6,7 +6,7 @@ import numpy as np
 
 from moespec.program import Impl
 from moespec_numba._kernel import OPS, read
-from moespec_numba.experts._products import grouped, grouped_backward
+from moespec_numba._products import grouped, grouped_backward
 from moespec_numba.experts._types import common, like
 
 

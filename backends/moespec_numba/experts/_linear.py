@@ -6,8 +6,8 @@ import numpy as np
 
 from moespec.program import Impl
 from moespec_numba._kernel import OPS, read
+from moespec_numba._products import grouped, grouped_backward
 from moespec_numba.experts._bias import add_bias, bias_gradient
-from moespec_numba.experts._products import grouped, grouped_backward
 from moespec_numba.experts._types import common, like
 
 

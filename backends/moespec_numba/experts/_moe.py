@@ -5,17 +5,17 @@ from typing import NamedTuple
 import numpy as np
 
 from moespec.program import Impl
+from moespec_numba._few import FEW
 from moespec_numba._kernel import OPS, empty, read, zeros
+from moespec_numba._products import TILE, gradient, row_blocks
+from moespec_numba._queue import BLOCK, blocks, counter, largest_first
 from moespec_numba._threads import one_blas_thread
 from moespec_numba.dispatch._combine import combine_rows
 from moespec_numba.dispatch._counting_sort import counting_sort
 from moespec_numba.experts import _moe_backward, _moe_forward
-from moespec_numba.experts._few import FEW
 from moespec_numba.experts._gated import gating
 from moespec_numba.experts._moe_backward import DOWN, GATE, ROWS, UP, WHOLE, Back, Given
 from moespec_numba.experts._moe_forward import Rows, Weights
-from moespec_numba.experts._products import TILE, gradient, row_blocks
-from moespec_numba.experts._queue import BLOCK, blocks, counter, largest_first
 from moespec_numba.experts._types import common, like
 
 

@@ -12,11 +12,11 @@ from numba import prange
 
 from moespec_numba._blas import gemm
 from moespec_numba._kernel import kernel
+from moespec_numba._products import pull
+from moespec_numba._queue import take
 from moespec_numba._vector import add_scaled, clear
 from moespec_numba.experts._gated import gate, ungate
 from moespec_numba.experts._moe_forward import gather
-from moespec_numba.experts._products import pull
-from moespec_numba.experts._queue import take
 
 WHOLE, ROWS, DOWN, GATE, UP = range(5)      # kinds of tasks: an expert, a block of its rows, a tile of one of its gradients
 

@@ -6,9 +6,9 @@ import numpy as np
 from numba import prange
 
 from moespec_numba._kernel import kernel
+from moespec_numba._products import push
+from moespec_numba._queue import take
 from moespec_numba.experts._gated import gate
-from moespec_numba.experts._products import push
-from moespec_numba.experts._queue import take
 
 
 class Weights(NamedTuple):

@@ -5,7 +5,8 @@ from typing import NamedTuple
 import numpy as np
 
 from moespec.program import Impl
-from moespec_numba._kernel import OPS, REORDER, empty, kernel, read, zeros
+from moespec_numba._kernel import OPS, empty, kernel, read, zeros
+from moespec_numba._vector import inner
 
 
 class Saved(NamedTuple):
@@ -27,9 +28,9 @@ def forward(x, scale=None, *, axis=1, eps=1e-6):
 def backward(saved, dy):
     x, norm, (axis, scale, eps), (dtype, scale_dtype) = saved
     d, dx = read(dy, x.dtype), empty(x.shape, dtype)
-    inner = _inner(x, d, axis)
-    _backward(x, norm, read(inner), axis, scale, eps, d, dx)
-    return dx, None if scale_dtype is None else (inner / (norm + eps)).sum().astype(scale_dtype)
+    along = _inner(x, d, axis)
+    _backward(x, norm, read(along), axis, scale, eps, d, dx)
+    return dx, None if scale_dtype is None else (along / (norm + eps)).sum().astype(scale_dtype)
 
 
 def _inner(a, b, axis):
@@ -38,14 +39,11 @@ def _inner(a, b, axis):
     return found
 
 
-@kernel(fastmath=REORDER)
+@kernel
 def _add_products(a, b, axis, found):
     for i in range(len(a)):
         if axis == 1:
-            total = found[i]
-            for j in range(a.shape[1]):
-                total += a[i, j] * b[i, j]
-            found[i] = total
+            found[i] = inner(a[i], b[i])
         else:
             for j in range(a.shape[1]):
                 found[j] += a[i, j] * b[i, j]

@@ -36,30 +36,41 @@ def backward(saved, dy):
     return dx, None if saved.dtypes[1] is None else dscale.astype(saved.dtypes[1], copy=False)
 
 
-@kernel(fastmath=REORDER)
+@kernel
 def _forward(x, pre, post, eps, factor, inverse, y):
     one, width = x.dtype.type(1), x.dtype.type(x.shape[1])
     for t in range(len(x)):
-        total = x.dtype.type(0)
-        for i in range(len(pre)):
-            total += (x[t, i] * pre[i]) * (x[t, i] * pre[i])
-        inverse[t] = one / np.sqrt(total / width + eps)
+        inverse[t] = one / np.sqrt(_square(x[t], pre) / width + eps)
         for i in range(len(pre)):
             y[t, i] = x[t, i] * pre[i] * inverse[t] * factor * post[i]
 
 
-@kernel(fastmath=REORDER)
+@kernel(fastmath=REORDER, entry=False)
+def _square(x, pre):
+    total = x.dtype.type(0)
+    for i in range(len(x)):
+        total += (x[i] * pre[i]) * (x[i] * pre[i])
+    return total
+
+
+@kernel
 def _backward(x, pre, post, inverse, factor, before, dy, dx, dscale):
     width = x.dtype.type(x.shape[1])
     for t in range(len(x)):
-        r, inner = inverse[t], x.dtype.type(0)
+        r = inverse[t]
+        along = r * r * (_product(dy[t], factor, post, x[t], pre) / width)
         for i in range(len(pre)):
-            inner += dy[t, i] * factor * post[i] * (x[t, i] * pre[i])
-        inner = r * r * (inner / width)
-        for i in range(len(pre)):
-            d = r * (dy[t, i] * factor * post[i] - x[t, i] * pre[i] * inner)
+            d = r * (dy[t, i] * factor * post[i] - x[t, i] * pre[i] * along)
             dx[t, i] = d * pre[i]
             dscale[i] += d * x[t, i] if before else dy[t, i] * factor * x[t, i] * r
+
+
+@kernel(fastmath=REORDER, entry=False)
+def _product(dy, factor, post, x, pre):
+    total = x.dtype.type(0)
+    for i in range(len(x)):
+        total += dy[i] * factor * post[i] * (x[i] * pre[i])
+    return total
 
 
 IMPL = Impl(forward, backward)

@@ -5,7 +5,8 @@ from typing import NamedTuple
 import numpy as np
 
 from moespec.program import Impl
-from moespec_numba._kernel import OPS, REORDER, empty, kernel, read
+from moespec_numba._kernel import OPS, empty, kernel, read
+from moespec_numba._vector import inner, scale
 
 
 class Saved(NamedTuple):
@@ -19,25 +20,22 @@ def forward(weights, scale):
     dtype = np.result_type(weights, scale)
     saved = Saved(read(weights, dtype), dtype.type(scale), (weights.dtype, scale.dtype))
     scaled = empty(weights.shape, weights.dtype)
-    _scale(saved.weights, saved.weights, saved.scale, scaled)
+    flat = saved.weights.reshape(-1)
+    _scale(flat, flat, saved.scale, scaled.reshape(-1))
     return scaled, saved
 
 
 def backward(saved, dscaled):
     dweights = empty(dscaled.shape, saved.dtypes[0])
-    inner = _scale(read(dscaled, saved.weights.dtype), saved.weights, saved.scale, dweights)
-    return dweights, np.asarray(inner, saved.dtypes[1])
+    along = _scale(read(dscaled, saved.weights.dtype).reshape(-1), saved.weights.reshape(-1), saved.scale, dweights.reshape(-1))
+    return dweights, np.asarray(along, saved.dtypes[1])
 
 
-@kernel(fastmath=REORDER)
-def _scale(values, weights, scale, scaled):
-    """scaled = scale * values; returns the sum of values * weights."""
-    total = values.dtype.type(0)
-    for t in range(len(values)):
-        for j in range(values.shape[1]):
-            scaled[t, j] = values[t, j] * scale
-            total += values[t, j] * weights[t, j]
-    return total
+@kernel
+def _scale(values, weights, factor, scaled):
+    """scaled = factor * values; returns the sum of values * weights."""
+    scale(scaled, factor, values)
+    return inner(values, weights)
 
 
 IMPL = Impl(forward, backward)

@@ -52,7 +52,7 @@ def _logsumexp_row(row, g):
     return _logarithm(top, total)
 
 
-@kernel(fastmath=REORDER, entry=False)
+@kernel(entry=False)
 def _sum_columns(logits, f, top, total):
     """Down all columns at once, row after row."""
     tokens, experts = logits.shape

@@ -6,7 +6,7 @@ import numpy as np
 
 from moespec.program import Impl
 from moespec_numba._exp import exp_down
-from moespec_numba._kernel import OPS, REORDER, empty, kernel, read, zeros
+from moespec_numba._kernel import OPS, empty, kernel, read, zeros
 from moespec_numba.gates._softmax import softmax_rows, through_softmax_row
 
 
@@ -38,7 +38,7 @@ def _groups(own):
     return int(own.max(initial=-1)) + 1
 
 
-@kernel(fastmath=REORDER)
+@kernel
 def _over_tokens(logits, group, top, total, dispatch):
     """A softmax down every column of a group; a NaN reaches the sum of its column."""
     tokens, slots = logits.shape

@@ -7,7 +7,8 @@ from numba import prange
 
 from moespec.program import Impl
 from moespec_numba._exp import exp_down
-from moespec_numba._kernel import OPS, REORDER, empty, kernel, read
+from moespec_numba._kernel import OPS, empty, kernel, read
+from moespec_numba._vector import inner, total
 
 
 class Saved(NamedTuple):
@@ -27,28 +28,25 @@ def backward(saved, dprobs):
     return dlogits
 
 
-@kernel(fastmath=REORDER, entry=False)
+@kernel(entry=False)
 def softmax_row(logits, probs):
     """One token; a NaN anywhere, and +inf, reach the sum and so make the whole row NaN."""
-    top, total = logits.dtype.type(-np.inf), logits.dtype.type(0)
+    top = logits.dtype.type(-np.inf)
     for e in range(len(logits)):
         top = logits[e] if logits[e] > top else top
     for e in range(len(logits)):
         probs[e] = exp_down(logits[e] - top)
-    for e in range(len(logits)):                          # apart: a loop that also writes has two versions, chosen by address
-        total += probs[e]
+    whole = total(probs)
     for e in range(len(logits)):
-        probs[e] /= total
+        probs[e] /= whole
 
 
-@kernel(fastmath=REORDER, entry=False)
+@kernel(entry=False)
 def through_softmax_row(probs, dprobs, dlogits):
     """dl = p (dp - <p, dp>)."""
-    inner = probs.dtype.type(0)
+    along = inner(probs, dprobs)
     for e in range(len(probs)):
-        inner += probs[e] * dprobs[e]
-    for e in range(len(probs)):
-        dlogits[e] = probs[e] * (dprobs[e] - inner)
+        dlogits[e] = probs[e] * (dprobs[e] - along)
 
 
 @kernel(parallel=True)

@@ -5,117 +5,98 @@ from typing import NamedTuple
 import numpy as np
 
 from moespec.program import Impl
-from moespec_numba._kernel import OPS, empty, kernel, read, zeros
-from moespec_numba.gates._order import above, choose
+from moespec_numba._exp import exp_down
+from moespec_numba._kernel import OPS, empty, kernel, read
+from moespec_numba._vector import clear, copy
+from moespec_numba.gates._order import above, choose, selection
 
-CHANCE, THIRD = 0.75, 0.3333        # the published constants
-
-
-class Routing(NamedTuple):
-    indices: np.ndarray     # T K
-    weights: np.ndarray     # T K
+FACTOR, CHANCE = 0.3333, 0.75           # of another expert than the best, and how often it applies
 
 
 class Saved(NamedTuple):
     probs: np.ndarray       # T K E
-    shares: np.ndarray      # T K
-    indices: np.ndarray     # T K
+    ids: np.ndarray         # T K
 
 
 def forward(logits, indices=None, noise=None, heun=None, *, k=2, eps=0.01):
     dims = OPS["gates.sparsemixer"].admit(logits, indices, noise, heun, k=k, eps=eps)
-    dtype = logits.dtype
-    ids = empty((dims.T, k), "int64") if indices is None else np.array(indices, "int64", order="C")
-    probs, shares, weights = empty((dims.T, k, dims.E), dtype), empty((dims.T, k), dtype), empty((dims.T, k), dtype)
-    perturbation = read(np.zeros((dims.T, 0, 0), dtype) if noise is None else noise, dtype)
-    uniform = read(np.ones((dims.T, k), dtype) if heun is None else heun, dtype)
-    choice = 2 if indices is not None else int(noise is not None)
-    _mix(read(logits), perturbation, uniform, dtype.type(2) * dtype.type(eps), dtype.type(CHANCE), dtype.type(THIRD), choice,
-         ids, probs, shares, weights, empty(dims.E, dtype))
-    return Routing(ids, weights), Saved(read(probs), read(shares), read(ids))
+    ids, given = selection(indices, dims.T, k)
+    weights, probs = empty(ids.shape, logits.dtype), empty((*ids.shape, dims.E), logits.dtype)
+    sampled = noise is not None and not given
+    epsilon = read(noise, np.result_type(noise, logits)) if sampled else empty((0, 0, 0), logits.dtype)
+    full = np.ones(ids.shape, bool) if heun is None else heun > CHANCE
+    _sparsemixer(read(logits), read(epsilon), read(full), logits.dtype.type(2 * eps), given, sampled, ids, weights, probs)
+    return (ids, weights), Saved(read(probs), read(ids))
 
 
 def backward(saved, dweights):
-    dlogits = zeros((len(dweights), saved.probs.shape[2]), dweights.dtype)
-    _teach(saved.probs, saved.shares, saved.indices, read(dweights), dlogits)
+    dlogits = empty(saved.probs.shape[::2], saved.probs.dtype)
+    _backward(*saved, read(dweights), dlogits)
     return dlogits
 
 
 @kernel
-def _mix(logits, noise, uniform, wide, chance, third, choice, ids, probs, shares, weights, left):
-    """One expert after the other; `choice` is 0 for the best, 1 for a sample, 2 for the given ids."""
-    k, zero, lowest = ids.shape[1], logits.dtype.type(0), logits.dtype.type(-np.inf)
-    best, first = np.empty(k, logits.dtype), np.empty(1, np.int64)
-    for t in range(len(ids)):
-        left[:] = logits[t]
-        if choice == 0:
-            choose(logits[t], ids[t], best)
+def _sparsemixer(logits, noise, full, width, given, sampled, ids, weights, probs):
+    tokens, k = ids.shape
+    left, best, taken = np.empty(logits.shape[1], logits.dtype), np.empty(k, logits.dtype), np.empty(logits.shape[1], np.bool_)
+    one, factor = logits.dtype.type(1), logits.dtype.type(FACTOR)
+    for t in range(tokens):
+        copy(left, logits[t])
+        clear(taken)
+        if not given and not sampled:
+            choose(left, ids[t], best)
         for j in range(k):
-            p = probs[t, j]
-            _among_the_best(left, wide, p)
-            choose(left, first, best)
-            if choice == 1:
-                ids[t, j] = _sample(left, wide, noise[t, j], ids[t, :j])
+            first = _among_the_best(left, width, probs[t, j])
+            if sampled:
+                ids[t, j] = _draw(left, left[first], width, noise[t, j], taken)
             i = ids[t, j]
-            shares[t, j] = p[i] if i >= 0 else zero
-            damped = i != first[0] and not uniform[t, j] > chance
-            weights[t, j] = shares[t, j] * third if damped else shares[t, j]
+            weights[t, j] = 0
             if i >= 0:
-                left[i] = lowest
+                weights[t, j] = probs[t, j, i] * (one if full[t, j] or i == first else factor)
+                left[i], taken[i] = -np.inf, True
 
 
 @kernel
-def _top(left):
-    """The maximum; NaN if there is one."""
-    top = left[0]
+def _among_the_best(left, width, probs):
+    """The softmax over the experts near the best one, whose id it returns."""
+    first, total = 0, left.dtype.type(0)
     for e in range(1, len(left)):
-        if left[e] > top or left[e] != left[e]:
-            top = left[e]
-        if top != top:
-            break
-    return top
-
-
-@kernel
-def _far(value, top, wide):
-    """Whether a logit is left out: not within a relative distance of the best."""
-    size = max(abs(value), top)
-    return top - value > wide * size if size == size else False
-
-
-@kernel
-def _among_the_best(left, wide, p):
-    """p = softmax of `left` over what comes close to its maximum."""
-    top, total = _top(left), left.dtype.type(0)
+        first = e if above(left[e], left[first]) else first
     for e in range(len(left)):
-        p[e] = left.dtype.type(0) if _far(left[e], top, wide) else np.exp(left[e] - top)
-        total += p[e]
+        probs[e] = 0 if _far(left[e], left[first], width) else exp_down(left[e] - left[first])
+        total += probs[e]
     for e in range(len(left)):
-        p[e] /= total
+        probs[e] /= total
+    return first
+
+
+@kernel(inline="always")
+def _far(x, top, width):
+    """Whether an expert stays out; nothing is far from a NaN."""
+    return top - x > width * max(abs(x), top)
 
 
 @kernel
-def _sample(left, wide, noise, taken):
-    """The largest perturbed logit that is not taken, in the normative order."""
-    top, found, best = _top(left), -1, left[0]
+def _draw(left, top, width, noise, taken):
+    """The largest of the perturbed logits that is not taken, also where all that is left is -inf."""
+    drawn, best = -1, noise.dtype.type(0)
     for e in range(len(left)):
-        free = True
-        for i in taken:
-            free = free and i != e
-        if free:
-            value = (left.dtype.type(-np.inf) if _far(left[e], top, wide) else left[e]) + noise[e]
-            if found < 0 or above(value, best):
-                found, best = e, value
-    return found
+        x = (-np.inf if _far(left[e], top, width) else left[e]) + noise[e]
+        if not taken[e] and (drawn < 0 or above(x, best)):
+            drawn, best = e, x
+    return drawn
 
 
 @kernel
-def _teach(probs, shares, ids, d, dlogits):
+def _backward(probs, ids, dweights, dlogits):
+    """p (onehot - p) times the cotangent, without the factor."""
     for t in range(len(ids)):
+        clear(dlogits[t])
         for j in range(ids.shape[1]):
-            i, pull = ids[t, j], shares[t, j] * d[t, j]
+            i = ids[t, j]
             if i >= 0:
-                for e in range(dlogits.shape[1]):
+                pull = probs[t, j, i] * dweights[t, j]
+                for e in range(probs.shape[2]):
                     dlogits[t, e] -= probs[t, j, e] * pull
                 dlogits[t, i] += pull
 

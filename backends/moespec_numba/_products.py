@@ -4,10 +4,10 @@ import numpy as np
 from numba import prange
 
 from moespec_numba._blas import gemm
+from moespec_numba._few import FEW, few_nn, few_nt_tn
 from moespec_numba._kernel import empty, kernel, read, zeros
+from moespec_numba._queue import BLOCK, blocks, counter, largest_first, take
 from moespec_numba._threads import one_blas_thread
-from moespec_numba.experts._few import FEW, few_nn, few_nt_tn
-from moespec_numba.experts._queue import BLOCK, blocks, counter, largest_first, take
 
 TILE = 256                              # rows of a weight gradient that are one task
 ROWS, GRADIENT, BOTH = range(3)         # what a task of backward computes
