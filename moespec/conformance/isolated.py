@@ -27,7 +27,8 @@ class Isolated:
     name : str
         A registered name or "pkg.module:OBJ".
     seconds : float
-        Time limit of one call; `start_seconds` that of the import.
+        Time limit of one call; five times as long for the first one of an op in a dtype, which may compile.  `start_seconds` is the
+        limit of the import.
     """
 
     host = True
@@ -35,6 +36,8 @@ class Isolated:
     def __init__(self, name, seconds=60.0, start_seconds=300.0):
         self.source, self.seconds, self.start_seconds = name, seconds, start_seconds
         self._process: subprocess.Popen | None = None
+        self._called: set = set()
+        self._last = ""
         self._start()
         hello = self._hello
         if hello["patched"]:
@@ -120,12 +123,20 @@ class Isolated:
             wire.send(self._process.stdin, header, arrays)
         except OSError:
             raise self._end("closed its pipe") from None
-        reply, found = self._receive(self.seconds)
+        reply, found = self._receive(self._limit(header, arrays))
         if "unsupported" in reply:
             raise NotImplementedError(reply["unsupported"])
         if "raised" in reply:
             raise _raised(reply)
         return reply, found
+
+    def _limit(self, header, arrays):
+        """The time limit of a call."""
+        what = header["call"], header.get("op", self._last), *(str(a.dtype) for a in arrays if a is not None)
+        self._last = what[1]
+        first = what not in self._called
+        self._called.add(what)
+        return self.seconds * (5 if first else 1)
 
     def _receive(self, seconds):
         assert self._process is not None
