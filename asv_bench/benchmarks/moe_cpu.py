@@ -7,9 +7,9 @@ are measured where they are installed.
 
 from __future__ import annotations
 
-import resource
 import subprocess
 import sys
+from pathlib import Path
 from time import perf_counter, sleep
 
 import numpy as np
@@ -138,7 +138,7 @@ def alternate(functions, rounds):
 
 
 def peak(name, shape):
-    """MiB that a process holds at most beyond what it holds before the first step, three steps long."""
+    """MiB of memory that a process of its own holds at most while it runs three steps, beyond what it held before (Linux)."""
     code = f"from benchmarks.moe_cpu import _peak; print(_peak({name!r}, {shape!r}))"
     return float(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
 
@@ -146,10 +146,15 @@ def peak(name, shape):
 def _peak(name, shape):
     run = candidates(Layer(shape))[name]
     candidates(Layer("4,16,16,4,2"))[name]()              # what is loaded or compiled once
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    Path("/proc/self/clear_refs").write_text("5")         # the peak starts again from here
+    before = _kib("VmRSS")
     for _ in range(3):
         run()
-    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    return (_kib("VmHWM") - before) / 1024
+
+
+def _kib(field):
+    return next(int(line.split()[1]) for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(field))
 
 
 def row(shape, rounds, training=True):
