@@ -4,7 +4,7 @@ Rows are taken together, so that what is loaded of the matrix is used for severa
 """
 
 from moespec_numba._kernel import CONTRACT, REORDER, kernel
-from moespec_numba._vector import inner
+from moespec_numba._vector import add_scaled, clear, inner, scale
 
 FEW = 16                # rows up to which these are faster than BLAS
 
@@ -34,40 +34,63 @@ def few_nn(x, w, out):
                 out[r, j] += a * w[d, j]
 
 
-@kernel(fastmath=CONTRACT, entry=False)
+@kernel(entry=False)
 def few_nt_tn(y, w, x, add, out, dw):
-    """out = y w^T (added to out where `add`), and dw = x^T y: one pass over w, and one over dw for every four rows."""
-    n, width = len(y), w.shape[1]
-    for i in range(len(w)):
-        for r in range(0, n - 3, 4):
-            s, t, p, q = _inner_of_four(y[r], y[r + 1], y[r + 2], y[r + 3], w[i])
-            if add:
-                s, t, p, q = s + out[r, i], t + out[r + 1, i], p + out[r + 2, i], q + out[r + 3, i]
-            out[r, i], out[r + 1, i], out[r + 2, i], out[r + 3, i] = s, t, p, q
-        for r in range(n - n % 4, n):
-            s = inner(y[r], w[i])
-            out[r, i] = out[r, i] + s if add else s
-        for r in range(n % 4):
-            a = x[r, i]
-            for j in range(width):
-                dw[i, j] = a * y[r, j] if r == 0 else dw[i, j] + a * y[r, j]
-        for r in range(n % 4, n, 4):
-            a, b, c, e = x[r, i], x[r + 1, i], x[r + 2, i], x[r + 3, i]
-            for j in range(width):
-                more = a * y[r, j] + b * y[r + 1, j] + c * y[r + 2, j] + e * y[r + 3, j]
-                dw[i, j] = more if r == 0 else dw[i, j] + more
-        if n == 0:
-            for j in range(width):
-                dw[i, j] = 0
+    """out = y w^T (added to out where `add`), and dw = x^T y: rows of y one by one until fours are left, which take two rows of w at a time."""
+    n, depth = len(y), len(w)
+    for i in range(0, depth, 2):
+        both = i + 1 < depth
+        for m in range(i, min(i + 2, depth)):
+            _ones(y, w[m], x, m, n % 4 if both else n, add, out, dw[m])
+        for r in range(n % 4 if both else n, n, 4):
+            sums = _inner_of_four(y[r], y[r + 1], y[r + 2], y[r + 3], w[i], w[i + 1])
+            for m in range(4):
+                out[r + m, i] = sums[m] + (out[r + m, i] if add else 0)
+                out[r + m, i + 1] = sums[4 + m] + (out[r + m, i + 1] if add else 0)
+            _outer_of_four(x, y, r, i, dw[i], dw[i + 1])
+
+
+@kernel(entry=False)
+def _ones(y, w, x, i, rows, add, out, dw):
+    """Column i of out and row i of dw, for the first rows of y."""
+    if len(y) == 0:
+        clear(dw)
+    for r in range(rows):
+        total = inner(y[r], w)
+        out[r, i] = out[r, i] + total if add else total
+        if r == 0:
+            scale(dw, x[r, i], y[r])
+        else:
+            add_scaled(dw, x[r, i], y[r])
 
 
 @kernel(fastmath=REORDER, entry=False)
-def _inner_of_four(a, b, c, e, w):
-    """Four inner products with one row of w."""
-    s, t, p, q = w.dtype.type(0), w.dtype.type(0), w.dtype.type(0), w.dtype.type(0)
+def _inner_of_four(a, b, c, e, v, w):
+    """The inner products of four rows with v, and with w."""
+    zero = w.dtype.type(0)
+    s, t, p, q, k, l, m, n = zero, zero, zero, zero, zero, zero, zero, zero
     for j in range(len(w)):
-        s += a[j] * w[j]
-        t += b[j] * w[j]
-        p += c[j] * w[j]
-        q += e[j] * w[j]
-    return s, t, p, q
+        s += a[j] * v[j]
+        t += b[j] * v[j]
+        p += c[j] * v[j]
+        q += e[j] * v[j]
+        k += a[j] * w[j]
+        l += b[j] * w[j]
+        m += c[j] * w[j]
+        n += e[j] * w[j]
+    return s, t, p, q, k, l, m, n
+
+
+@kernel(fastmath=CONTRACT, entry=False)
+def _outer_of_four(x, y, r, i, v, w):
+    """What four rows of y add to rows i and i + 1 of x^T y; the first ones are not added to anything."""
+    a, b, c, e = x[r, i], x[r + 1, i], x[r + 2, i], x[r + 3, i]
+    p, q, s, t = x[r, i + 1], x[r + 1, i + 1], x[r + 2, i + 1], x[r + 3, i + 1]
+    if r == 0:
+        for j in range(len(w)):
+            v[j] = a * y[r, j] + b * y[r + 1, j] + c * y[r + 2, j] + e * y[r + 3, j]
+            w[j] = p * y[r, j] + q * y[r + 1, j] + s * y[r + 2, j] + t * y[r + 3, j]
+    else:
+        for j in range(len(w)):
+            v[j] += a * y[r, j] + b * y[r + 1, j] + c * y[r + 2, j] + e * y[r + 3, j]
+            w[j] += p * y[r, j] + q * y[r + 1, j] + s * y[r + 2, j] + t * y[r + 3, j]
