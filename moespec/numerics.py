@@ -8,7 +8,7 @@ from moespec import pair_rules as _rules  # noqa: F401  (fills the table that Pa
 from moespec.pairs import UNIT, WIDE, Pair, stored, value
 
 __all__ = [
-    "acc", "erf", "expit", "is_real", "logsumexp", "ndtr", "normal_pdf",
+    "acc", "constant", "erf", "expit", "is_real", "logsumexp", "ndtr", "normal_pdf",
     "safe_divide", "sigmoid", "softmax", "softplus", "stored", "widen",
 ]
 
@@ -22,6 +22,11 @@ def acc(x):
 def widen(x):
     """`x` in its accumulation dtype; None stays None."""
     return None if x is None else x.astype(acc(x), copy=False)
+
+
+def constant(c, like):
+    """An exact number that a kernel computes with in the arithmetic of `like`: on pairs, what is made of it is charged."""
+    return Pair(c, 0.0, like.dtype) if isinstance(like, Pair) else c
 
 
 def is_real(dtype):

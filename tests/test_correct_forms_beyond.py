@@ -125,7 +125,40 @@ def sequence_by_division_last(scores, indices, group=None, mask=None, *, normali
     return loss, saved
 
 
+def gates_by_expert(indices, weights, mask=None, *, experts, k=None):
+    """Sums per expert first; all constants in one, of several roundings."""
+    (w,) = wide(weights)
+    valid = (indices >= 0) if mask is None else (indices >= 0) & mask[:, None]
+    n = w.dtype.type(max(len(w) if mask is None else int(mask.sum()), 1))
+    load = np.bincount(indices[valid], minlength=experts).astype(w.dtype)
+    f = np.ones(experts, w.dtype) if k is None else load * (1 / n) * w.dtype.type(experts) * (1 / w.dtype.type(k))
+    per = np.zeros(experts, w.dtype)
+    np.add.at(per, indices[valid], w[valid])
+    loss = (np.where(f != 0, per, 0) * f).sum(dtype=w.dtype) * (1 / n)
+    return loss, (np.where(valid, f[indices] * (1 / n), 0), weights.dtype)
+
+
+def gates_by_expert_backward(saved, dloss):
+    return (saved[0] * dloss).astype(saved[1])
+
+
+def centred_in_working_precision(bias, counts, *, rate):
+    """The mean times the rate comes off at the end, by a reciprocal."""
+    (b,) = wide(bias)
+    rate, side = b.dtype.type(rate), np.sign(counts.mean() - counts).astype(b.dtype)
+    return (b + rate * side - rate * (side.sum() * (1 / b.dtype.type(len(b))))).astype(bias.dtype), None
+
+
+def centred_before_the_rate(bias, counts, *, rate):
+    (b,) = wide(bias)
+    side = np.sign(counts.sum() - len(b) * counts).astype(b.dtype)
+    return (b + b.dtype.type(rate) * (side - side.mean(dtype=b.dtype))).astype(bias.dtype), None
+
+
 FORMS = [
+    ("losses.gate_l1", "by expert", gates_by_expert, gates_by_expert_backward, ()),
+    ("gates.bias_centred", "mean last", centred_in_working_precision, None, ()),
+    ("gates.bias_centred", "mean first", centred_before_the_rate, None, ()),
     ("gates.sinkhorn", "scales that multiply", sinkhorn_by_scaling, None, ("huge", "tiny_shares")),
     ("gates.soft", "scatter, exp2, reciprocal", soft_by_scatter, soft_by_scatter_backward, ()),
     ("gates.assign", "another of equal totals", another_assignment, None, ()),

@@ -132,3 +132,11 @@ def test_an_order_statistic_is_as_uncertain_as_the_worst_of_its_row():
     y = np.sort(x, axis=1)
     np.testing.assert_array_equal(y.v, [[1.0, 3.0], [0.0, np.nan]])
     np.testing.assert_array_equal(y.e, [[0.4, 0.4], [0.2, 0.2]])
+
+
+def test_what_is_made_of_a_constant_is_charged():
+    """A third is no float32: a kernel that rounds it is within the bound, and without pairs it stays what it is."""
+    with policy("float32"):
+        third = numerics.constant(1.0, exact([0.5])) / 3
+    assert abs(float(np.float32(1) / np.float32(3)) - 1 / 3) <= bound(third, "float32")
+    assert numerics.constant(1.0, np.float32([0.5])) == 1.0

@@ -3,7 +3,7 @@
 import numpy as np
 
 from moespec.gates._bias_sign import below_mean, count_errors, loads, require_counts, step
-from moespec.numerics import widen
+from moespec.numerics import constant, widen
 from moespec.op import Arg, Op, Req
 
 
@@ -37,7 +37,8 @@ def bias_centred(bias, counts, *, rate):
     """
     dims = OP.admit(bias, counts, rate=rate)
     side = below_mean(counts)
-    return (widen(bias) + rate * (side - side.sum() / max(dims.E, 1))).astype(bias.dtype), None
+    mean = constant(side.sum(), bias) / max(dims.E, 1)
+    return (widen(bias) + rate * (side - mean)).astype(bias.dtype), None
 
 
 # ---- what is checked -------------------------------------------------------------------------------------------------

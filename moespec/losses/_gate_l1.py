@@ -5,16 +5,18 @@ from typing import NamedTuple
 import numpy as np
 
 from moespec import corpus, indexing
-from moespec.losses._balance import fractions, valid_tokens
+from moespec.losses._balance import valid_tokens
 from moespec.losses._checks import near
 from moespec.losses._cooperation import LOSS
-from moespec.losses._mean import valid_share
+from moespec.losses._mean import valid_count
 from moespec.numerics import acc, widen
 from moespec.op import Arg, Case, Op, Req
 
 
 class Saved(NamedTuple):
-    weigh: np.ndarray       # T K   dL / dweights
+    counts: np.ndarray      # T K   how often the expert is chosen, or 1; 0 = does not count
+    valid: int
+    wanted: float | None    # E / k
     dtype: np.dtype
 
 
@@ -56,11 +58,10 @@ def gate_l1(indices, weights, mask=None, *, experts, k=None):
     Wang, Zhu and Chen 2024 (ReMoE), eqs 9-11.
     """
     dims = OP.admit(indices, weights, mask, experts=experts, k=k)
-    f = np.ones(experts) if k is None else experts / k * fractions(indices, experts, mask, "tokens")
-    share = valid_share(dims.T, mask, np.float64)[:, None]
-    weigh = np.where(indices >= 0, indexing.take_rows(f, indices) * share, 0.0).astype(acc(weights))
-    loss = np.where(weigh != 0, weigh * widen(weights), 0.0).sum()
-    return loss.astype(acc(weights)), Saved(weigh, weights.dtype)
+    valid = np.where(mask[:, None], indices, -1) if mask is not None else indices
+    counts = np.ones(experts) if k is None else indexing.counts(valid, experts)
+    saved = Saved(indexing.take_rows(counts, valid), max(valid_count(dims.T, mask), 1), None if k is None else experts / k, weights.dtype)
+    return _weigh(widen(weights), saved).sum().astype(acc(weights)), saved
 
 
 def gate_l1_backward(saved, dloss):
@@ -68,7 +69,13 @@ def gate_l1_backward(saved, dloss):
 
     .. math:: \bar w_{tj} = \frac{f_{i_{tj}}}{|V|} [t \in V] \, \bar L
     """
-    return (dloss * saved.weigh).astype(saved.dtype)
+    return _weigh(dloss, saved).astype(saved.dtype)
+
+
+def _weigh(x, saved):
+    """x f / |V|, factor by factor, so that the roundings of every factor are charged."""
+    share = x / saved.valid * saved.counts
+    return np.where(saved.counts != 0, share if saved.wanted is None else share * saved.wanted / saved.valid, 0.0)
 
 
 def sparsity_coefficient(coefficient, sparsity, *, target, factor=1.2):
