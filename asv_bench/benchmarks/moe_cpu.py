@@ -111,7 +111,7 @@ def candidates(layer, training=True):
     """Functions by name, each a whole call."""
     found = {"moespec": layer.step if training else lambda: layer.forward()[0].y}
     try:
-        import moe_peers as peers                             # beside this package: asv would import it here
+        import moe_peers as peers  # beside this package: asv would import it here
     except ImportError:
         pass
     else:
