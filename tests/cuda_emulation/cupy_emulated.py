@@ -1,0 +1,94 @@
+"""The CuPy backend without a GPU: its host code on NumPy, its kernel texts executed by g++ and fibers.
+
+It is named for what it is; that something passes here is no statement about a GPU.  ``MOESPEC_EMULATED_ORDER=backwards`` runs the
+threads of every block, and the blocks, in the opposite order.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from moespec_cupy import CupyBackend, _launcher
+
+HERE = Path(__file__).parent
+FLAGS = ("-std=c++17", "-O1", "-shared", "-fPIC", "-w", "-U_FORTIFY_SOURCE", "-ffp-contract=off", f"-I{HERE}")
+CACHE = Path(os.environ.get("MOESPEC_EMULATED_CACHE", Path(tempfile.gettempdir()) / f"moespec-emulated-{os.getuid()}"))
+
+
+class EmulatedLauncher:
+    """Compiles a text with g++ when one of its kernels is first launched, and keeps it by the hash of all that went in."""
+
+    xp = np
+
+    def __init__(self, backwards=False):
+        self.backwards = backwards
+        self._libraries: dict[str, ctypes.CDLL] = {}
+
+    @cached_property
+    def _harness(self):
+        return b"".join(p.read_bytes() for p in sorted(HERE.glob("*.h"))) + repr(FLAGS).encode()
+
+    def launch(self, source, name, grid, args):
+        if source not in self._libraries:
+            self._libraries[source] = self._compiled(source)
+        pointers = (ctypes.c_void_p * len(args))()
+        kept = [np.array(a.ctypes.data, np.uint64) if isinstance(a, np.ndarray) else np.array(a) for a in args]
+        for i, a in enumerate(kept):
+            pointers[i] = a.ctypes.data
+        if self._libraries[source][f"launch_{name}"](pointers, grid.blocks, grid.threads, int(self.backwards)):
+            raise RuntimeError(f"kernel {name}: some threads wait at a barrier that others do not reach")
+
+    def _compiled(self, source):
+        names = re.findall(r"^KERNEL (\w+)\(", source, re.MULTILINE)
+        entries = "".join(f'extern "C" int launch_{n}(void **a, unsigned blocks, unsigned threads, int backwards) '
+                          f"{{ return emulation::launch({n}, a, blocks, threads, backwards); }}\n" for n in names)
+        text = f'#include "cuda_on_cpu.h"\n{source}\n{entries}'
+        path = CACHE / f"{hashlib.sha256(self._harness + text.encode()).hexdigest()[:32]}.so"
+        if not path.exists():
+            CACHE.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(dir=CACHE) as room:
+                (Path(room) / "kernel.cpp").write_text(text)
+                subprocess.run(["g++", *FLAGS, "kernel.cpp", "-o", "kernel.so"], cwd=room, check=True)
+                os.replace(Path(room) / "kernel.so", path)
+        return ctypes.CDLL(str(path))
+
+    def matmul(self, a, b, out):
+        """As cuBLAS: products and sums in the accumulation dtype, rounded once."""
+        wide = np.float64 if out.dtype == np.float64 else np.float32
+        out[...] = (a.astype(wide) @ b.astype(wide)).astype(out.dtype)
+
+    def accept(self, array):
+        return np.asarray(array)
+
+    def to_numpy(self, array):
+        return array
+
+
+class EmulatedBackend(CupyBackend):
+    """The same operations; another launcher."""
+
+    name = "cupy-emulated"
+    execution = "emulated"
+
+    def available(self):
+        compiler = shutil.which("g++")
+        return (True, "kernels executed on the CPU by g++, not by a GPU") if compiler else (False, "g++ is not installed")
+
+    def owns(self, array):
+        return isinstance(array, np.ndarray)
+
+    def synchronize(self):
+        pass
+
+
+_launcher.install(EmulatedLauncher(os.environ.get("MOESPEC_EMULATED_ORDER") == "backwards"))
+BACKEND = EmulatedBackend()
