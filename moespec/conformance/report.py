@@ -35,6 +35,7 @@ class Report:
     device: str
     seed: int = 0
     results: list[Result] = field(default_factory=list)
+    execution: str = "real"          # or what else it was: "emulated" is no statement about a device
 
     @property
     def executed(self):
@@ -70,14 +71,14 @@ class Report:
         return table
 
     def to_dict(self):
-        return {"backend": self.backend, "device": self.device, "seed": self.seed, "executed": self.executed,
+        return {"backend": self.backend, "device": self.device, "seed": self.seed, "execution": self.execution, "executed": self.executed,
                 "failed": len(self.failures), "results": [{"id": r.id, **asdict(r)} for r in self.results]}
 
     @classmethod
     def from_dict(cls, d):
         """The inverse of `to_dict`."""
         results = [Result(**{k: v for k, v in r.items() if k != "id"}) for r in d["results"]]
-        return cls(d["backend"], d["device"], d["seed"], results)
+        return cls(d["backend"], d["device"], d["seed"], results, d.get("execution", "real"))
 
     def requirements(self):
         """(requirement, dtype) -> Counter of statuses."""
