@@ -65,9 +65,8 @@ def _types(name, parameters, args):
     """What T, U and A are in this call, from the arrays."""
     types: dict[str, np.dtype] = {}
     for p, a in zip(parameters, args, strict=True):
-        if p.pointer and p.type in ("T", "U", "A") and a is not None:
-            if types.setdefault(p.type, np.dtype(a.dtype)) != a.dtype:
-                raise TypeError(f"kernel {name}: {p.name} is {a.dtype}, but {p.type} is {types[p.type]}")
+        if p.pointer and p.type in ("T", "U", "A") and a is not None and types.setdefault(p.type, np.dtype(a.dtype)) != a.dtype:
+            raise TypeError(f"kernel {name}: {p.name} is {a.dtype}, but {p.type} is {types[p.type]}")
     t = types.get("T", types.get("U", types.get("A", np.dtype("float32"))))
     found = {"T": t, "U": types.get("U", t)}
     found["A"] = accumulation(*found.values())

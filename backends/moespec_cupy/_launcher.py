@@ -9,8 +9,8 @@ from typing import Any, Protocol
 class Launcher(Protocol):
     """What runs kernels and owns arrays."""
 
-    xp: Any                                                       # the array module
-
+    @property
+    def xp(self) -> Any: ...                                      # the array module
     def launch(self, source: str, name: str, grid, args) -> None: ...
     def matmul(self, a, b, out) -> None: ...
     def accept(self, array) -> Any: ...                           # any array of the device as one of xp's, without a copy

@@ -65,7 +65,9 @@ def texts() -> list[Path]:
 def variants(path: Path) -> list[tuple[str, str]]:
     """The dtypes (T, U) that a text may be asked for in."""
     written = path.read_text()
-    return [(t, u) for t in TYPES for u in TYPES if t == u or re.search(r"\bU\b", written)] if re.search(r"\b[TUA]\b", written) else [("float32",) * 2]
+    if not re.search(r"\b[TUA]\b", written):
+        return [("float32", "float32")]
+    return [(t, u) for t in TYPES for u in TYPES if t == u or re.search(r"\bU\b", written)]
 
 
 def accumulation(*dtypes) -> np.dtype:

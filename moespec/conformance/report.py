@@ -42,6 +42,11 @@ class Report:
         return sum(r.status != "skip" for r in self.results)
 
     @property
+    def where(self):
+        """The device; before it what kind of run it was, if not a real one."""
+        return self.device if self.execution == "real" else f"{self.execution}: {self.device}"
+
+    @property
     def failures(self):
         return [r for r in self.results if r.status == "fail"]
 

@@ -33,8 +33,9 @@ def main(name):
     patched = sorted(n for n, f in _numpy_functions().items() if numpy_before.get(n) is not f)
     ready, device = backend.available()
     wire.send(replies, {
-        "name": backend.name, "spec_version": backend.spec_version, "ready": ready, "device": device, "patched": patched,
-        "execution": getattr(backend, "execution", "real"), "dtypes": sorted(backend.dtypes), "deterministic": backend.deterministic, "declares": dict(backend.declares),
+        "name": backend.name, "spec_version": backend.spec_version, "execution": getattr(backend, "execution", "real"),
+        "ready": ready, "device": device, "patched": patched,
+        "dtypes": sorted(backend.dtypes), "deterministic": backend.deterministic, "declares": dict(backend.declares),
         "native": sorted(backend.ops())})
     saved: dict[int, tuple] = {}
     handles, read = count(), wire.exactly(requests)

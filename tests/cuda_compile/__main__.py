@@ -13,6 +13,7 @@ from fnmatch import fnmatch
 
 from cuda.core import Program, ProgramOptions
 from cuda.pathfinder import find_nvidia_header_directory
+
 from moespec_cupy._source import ROOT, compose, signatures, texts, variants
 
 ARCHITECTURES = ("sm_80", "sm_90", "sm_100")

@@ -17,6 +17,7 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+
 from moespec_cupy import CupyBackend, _launcher
 
 HERE = Path(__file__).parent
