@@ -43,6 +43,6 @@ class Unread:
         return self.shape[0]
 
     __getattr__ = __getitem__ = __array__ = __array_ufunc__ = __array_function__ = _refuse
-    __lt__ = __le__ = __gt__ = __ge__ = __eq__ = __ne__ = __bool__ = __iter__ = __float__ = __int__ = __index__ = _refuse    # type: ignore[assignment]
+    __lt__ = __le__ = __gt__ = __ge__ = __eq__ = __ne__ = __bool__ = __iter__ = __float__ = __int__ = __index__ = _refuse
     __add__ = __sub__ = __mul__ = __truediv__ = __neg__ = __invert__ = __and__ = __or__ = _refuse
-    __hash__ = None
+    __hash__ = None  # type: ignore[assignment]
