@@ -34,7 +34,8 @@ def compose(path: Path, t: str, u: str) -> str:
     """The whole source of one text for the dtypes T and U: nothing is left to be found on an include path but CUDA's own headers."""
     seen: set[Path] = set()
     types = (f"typedef {TYPES[t]} T;\ntypedef {TYPES[u]} U;\n"
-             "typedef wider<accumulation<T>::type, accumulation<U>::type>::type A;\n")
+             "typedef wider<accumulation<T>::type, accumulation<U>::type>::type A;\n"
+             f"#define LOW_PRECISION {int(t in ('float16', 'bfloat16'))}\n")
     return _expand(ROOT / "common.cuh", seen) + types + _expand(path, seen)
 
 

@@ -21,7 +21,7 @@ import numpy as np
 from moespec_cupy import CupyBackend, _launcher
 
 HERE = Path(__file__).parent
-FLAGS = ("-std=c++17", "-O1", "-shared", "-fPIC", "-w", "-U_FORTIFY_SOURCE", "-ffp-contract=off", f"-I{HERE}")
+FLAGS = ("-std=c++17", "-O2", "-shared", "-fPIC", "-w", "-U_FORTIFY_SOURCE", "-ffp-contract=off", f"-I{HERE}")
 CACHE = Path(os.environ.get("MOESPEC_EMULATED_CACHE", Path(tempfile.gettempdir()) / f"moespec-emulated-{os.getuid()}"))
 
 
@@ -58,7 +58,9 @@ class EmulatedLauncher:
             CACHE.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(dir=CACHE) as room:
                 (Path(room) / "kernel.cpp").write_text(text)
-                subprocess.run(["g++", *FLAGS, "kernel.cpp", "-o", "kernel.so"], cwd=room, check=True)
+                done = subprocess.run(["g++", *FLAGS, "kernel.cpp", "-o", "kernel.so"], cwd=room, capture_output=True, text=True, check=False)
+                if done.returncode:
+                    raise RuntimeError(f"g++ refuses a kernel text: {done.stderr}")
                 os.replace(Path(room) / "kernel.so", path)
         return ctypes.CDLL(str(path))
 

@@ -1,9 +1,23 @@
 """Experts on CuPy: one file per op, as in the reference."""
 
 from moespec_cupy.experts import (
+    _gelu,
+    _gelu_tanh,
+    _grouped_matmul,
+    _identity,
+    _linear,
+    _relu,
+    _relu2,
     _silu,
 )
 
 OPS = {f"experts.{name}": module.IMPL for name, module in {
+    "grouped_matmul": _grouped_matmul,
+    "linear": _linear,
+    "identity": _identity,
+    "relu": _relu,
+    "relu2": _relu2,
     "silu": _silu,
+    "gelu": _gelu,
+    "gelu_tanh": _gelu_tanh,
 }.items()}
