@@ -16,6 +16,13 @@ from moespec_cupy import _admit, _launcher
 
 FAMILIES = ("gates", "dispatch", "experts", "losses")
 
+# What goes through memory between two products is in the dtype of the rows, as tensor cores take it.
+STORES = {
+    "experts.glu": dict.fromkeys(("g", "u", "h", "dropped", "dg", "du"), "dtype"),
+    "experts.ffn": dict.fromkeys(("g", "h", "dropped", "dg"), "dtype"),
+    "experts.moe": dict.fromkeys(("g", "u", "h", "dg", "du", "y", "dy", "dx"), "dtype"),
+}
+
 
 class CupyBackend:
     """CuPy arrays in and out, on the caller's current device, stream and memory pool; float64, float32, float16 and bfloat16."""
@@ -26,7 +33,7 @@ class CupyBackend:
     deterministic = True
     host = False
     execution = "real"
-    declares: Mapping[str, Any] = {"compute": "float32", "accumulate": "float32", "rounding": "nearest", "stores": {}}
+    declares: Mapping[str, Any] = {"compute": "float32", "accumulate": "float32", "rounding": "nearest", "stores": STORES}
 
     def available(self):
         if find_spec("cupy") is None:

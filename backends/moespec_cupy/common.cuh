@@ -3,7 +3,8 @@
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 
-#define KERNEL extern "C" __global__ void     // the host reads the parameters of kernels that are declared like this
+// The host reads the parameters of kernels that are declared like this.
+#define KERNEL extern "C" __global__ void __launch_bounds__(1024)
 
 typedef long long i64;
 typedef float f32;

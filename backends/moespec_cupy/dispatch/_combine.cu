@@ -1,13 +1,13 @@
 #include "rows.cuh"
 
-// Ascending order of choice.
+// Ascending order of choice; without weights they are 1.
 KERNEL combine(const T *rows, const U *weights, const i64 *row, T *y, i64 tokens, i64 choices, i64 width, i64 count) {
     for (i64 t = warp_index(); t < tokens; t += warp_count()) {
         for (i64 d = lane(); d < width; d += 32) {
             A sum = 0;
             for (i64 j = 0; j < choices; j++) {
                 i64 n = legal(row[t * choices + j], count);
-                if (n >= 0) sum += (A)widen(weights[t * choices + j]) * (A)widen(rows[n * width + d]);
+                if (n >= 0) sum += (weights ? (A)widen(weights[t * choices + j]) : (A)1) * (A)widen(rows[n * width + d]);
             }
             y[t * width + d] = narrow<T>(sum);
         }

@@ -18,17 +18,29 @@ class Saved(NamedTuple):
 
 
 def forward(rows, weights, row):
-    dims = admit("dispatch.combine", rows, weights, row)
-    saved, y = Saved(read(rows), read(weights), read(row, "int64")), empty((dims.T, dims.D), rows.dtype)
-    KERNELS("combine", per_row(dims.T), *saved, y, dims.T, dims.K, dims.D, dims.N)
-    return y, saved
+    admit("dispatch.combine", rows, weights, row)
+    saved = Saved(read(rows), read(weights), read(row, "int64"))
+    return combine_rows(*saved), saved
 
 
 def backward(saved, dy):
-    dy, (count, width), choices = read(dy), saved.rows.shape, saved.row.shape[1]
-    drows, dweights = empty(saved.rows.shape, saved.rows.dtype), empty(saved.weights.shape, saved.weights.dtype)
-    KERNELS("combine_to_rows", per_row(count), saved.weights, dy, saved.row, *named_by(saved.row, count), drows, choices, width, count)
-    KERNELS("combine_to_weights", per_row(saved.row.size), saved.rows, dy, saved.row, dweights, saved.row.size, choices, width, count)
+    return combine_backward(*saved, read(dy))
+
+
+def combine_rows(rows, weights, row):
+    """[T, D]: every token adds up its rows, in ascending order of choice; without weights they are 1."""
+    (count, width), (tokens, choices) = rows.shape, row.shape
+    y = empty((tokens, width), rows.dtype)
+    KERNELS("combine", per_row(tokens), rows, weights, row, y, tokens, choices, width, count)
+    return y
+
+
+def combine_backward(rows, weights, row, dy):
+    """The gradients of rows and weights."""
+    (count, width), choices = rows.shape, row.shape[1]
+    drows, dweights = empty(rows.shape, rows.dtype), empty(weights.shape, weights.dtype)
+    KERNELS("combine_to_rows", per_row(count), weights, dy, row, *named_by(row, count), drows, choices, width, count)
+    KERNELS("combine_to_weights", per_row(row.size), rows, dy, row, dweights, row.size, choices, width, count)
     return drows, dweights
 
 

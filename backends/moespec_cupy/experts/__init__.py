@@ -1,11 +1,14 @@
 """Experts on CuPy: one file per op, as in the reference."""
 
 from moespec_cupy.experts import (
+    _ffn,
     _gelu,
     _gelu_tanh,
+    _glu,
     _grouped_matmul,
     _identity,
     _linear,
+    _moe,
     _relu,
     _relu2,
     _silu,
@@ -20,4 +23,7 @@ OPS = {f"experts.{name}": module.IMPL for name, module in {
     "silu": _silu,
     "gelu": _gelu,
     "gelu_tanh": _gelu_tanh,
+    "ffn": _ffn,
+    "glu": _glu,
+    "moe": _moe,
 }.items()}

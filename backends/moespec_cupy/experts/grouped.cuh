@@ -7,6 +7,9 @@
 #include "simt.cuh"
 #endif
 
+#undef KERNEL                    // smaller blocks, so that a thread may have more registers
+#define KERNEL extern "C" __global__ void __launch_bounds__(THREADS)
+
 constexpr i64 BAND = 8;          // tiles one below the other that run at the same time: they read the same columns of the weights
 
 struct Rows {
