@@ -1,5 +1,3 @@
-#include "rows.cuh"
-
 // Ascending order of choice; without weights they are 1.
 KERNEL combine(const T *rows, const U *weights, const i64 *row, T *y, i64 tokens, i64 choices, i64 width, i64 count) {
     for (i64 t = warp_index(); t < tokens; t += warp_count()) {
@@ -14,12 +12,16 @@ KERNEL combine(const T *rows, const U *weights, const i64 *row, T *y, i64 tokens
     }
 }
 
-KERNEL combine_to_rows(const U *weights, const T *dy, const i64 *row, const i64 *first, const i64 *times, T *drows,
-                       i64 choices, i64 width, i64 count) {
+// Row n adds up its entries, which are order[offsets[n]] .. in ascending order; without offsets it has one at most, order[n].
+KERNEL combine_to_rows(const U *weights, const T *dy, const i64 *order, const i64 *offsets, T *drows, i64 choices, i64 width, i64 count) {
     for (i64 n = warp_index(); n < count; n += warp_count()) {
+        i64 first = offsets ? offsets[n] : n, stop = offsets ? offsets[n + 1] : n + 1;
         for (i64 d = lane(); d < width; d += 32) {
             A sum = 0;
-            entries_of(n, row, first, times, [&](i64 i) { sum += (A)widen(weights[i]) * (A)widen(dy[i / choices * width + d]); });
+            for (i64 at = first; at < stop; at++) {
+                i64 i = order[at];
+                if (i >= 0) sum += (weights ? (A)widen(weights[i]) : (A)1) * (A)widen(dy[i / choices * width + d]);
+            }
             drows[n * width + d] = narrow<T>(sum);
         }
     }

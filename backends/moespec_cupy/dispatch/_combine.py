@@ -6,7 +6,7 @@ from moespec.program import Impl
 from moespec_cupy._admit import admit
 from moespec_cupy._kernel import Kernels, empty, read
 from moespec_cupy._kernel import rows as per_row
-from moespec_cupy.dispatch._rows import named_by
+from moespec_cupy.dispatch._counting_sort import counting_sort
 
 KERNELS = Kernels(__file__, "_combine.cu")
 
@@ -24,7 +24,8 @@ def forward(rows, weights, row):
 
 
 def backward(saved, dy):
-    return combine_backward(*saved, read(dy))
+    found, dy = counting_sort(saved.row, len(saved.rows)), read(dy)
+    return combine_to_rows(saved.weights, dy, found.order, found.offsets, len(saved.rows), saved.row.shape[1]), combine_to_weights(*saved, dy)
 
 
 def combine_rows(rows, weights, row):
@@ -35,13 +36,21 @@ def combine_rows(rows, weights, row):
     return y
 
 
-def combine_backward(rows, weights, row, dy):
-    """The gradients of rows and weights."""
-    (count, width), choices = rows.shape, row.shape[1]
-    drows, dweights = empty(rows.shape, rows.dtype), empty(weights.shape, weights.dtype)
-    KERNELS("combine_to_rows", per_row(count), weights, dy, row, *named_by(row, count), drows, choices, width, count)
-    KERNELS("combine_to_weights", per_row(row.size), rows, dy, row, dweights, row.size, choices, width, count)
-    return drows, dweights
+def combine_to_rows(weights, dy, order, offsets, count, choices):
+    """[count, D]: row n adds up what its entries, order[offsets[n]] .., had to do with: entry i weights[i] dy[i // choices].
+
+    Without weights they are 1, without offsets a row has one entry at most, order[n].
+    """
+    drows = empty((count, dy.shape[1]), dy.dtype)
+    KERNELS("combine_to_rows", per_row(count), weights, dy, order, offsets, drows, choices, dy.shape[1], count)
+    return drows
+
+
+def combine_to_weights(rows, weights, row, dy):
+    """[T, K]: the inner products of a token's cotangent with its rows, in the dtype of `weights`."""
+    (count, width), dweights = rows.shape, empty(row.shape, weights.dtype)
+    KERNELS("combine_to_weights", per_row(row.size), rows, dy, row, dweights, row.size, row.shape[1], width, count)
+    return dweights
 
 
 IMPL = Impl(forward, backward)
