@@ -21,7 +21,8 @@ import numpy as np
 from moespec_cupy import CupyBackend, _launcher
 
 HERE = Path(__file__).parent
-FLAGS = ("-std=c++17", "-O2", "-shared", "-fPIC", "-w", "-U_FORTIFY_SOURCE", "-ffp-contract=off", f"-I{HERE}")
+# Every text has shared memory of its own, also where two of them call it alike: hence no unique symbols.
+FLAGS = ("-std=c++17", "-O2", "-shared", "-fPIC", "-fno-gnu-unique", "-w", "-U_FORTIFY_SOURCE", "-ffp-contract=off", f"-I{HERE}")
 CACHE = Path(os.environ.get("MOESPEC_EMULATED_CACHE", Path(tempfile.gettempdir()) / f"moespec-emulated-{os.getuid()}"))
 
 
