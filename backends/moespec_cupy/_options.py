@@ -9,7 +9,7 @@ _gemm = "tile"
 
 
 def gemm() -> str:
-    """How the products of experts are computed: "tile" by one kernel that reads the sizes of groups on the device, "loop" by cuBLAS, expert by expert.
+    """How the products of experts are computed: "tile" by one kernel that finds the groups on the device, "loop" by cuBLAS, expert by expert.
 
     The loop waits for the device once a forward, to learn the sizes; products with a bias are tiles in either way, as cuBLAS would round
     before the bias is added.
