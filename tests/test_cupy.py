@@ -4,16 +4,15 @@ import shutil
 import sys
 from types import SimpleNamespace
 
-import ml_dtypes
 import numpy as np
 import pytest
-from moespec_cupy import BACKEND as REAL
-from moespec_cupy import _kernel, _launcher
-from moespec_cupy._source import ROOT, compose, signatures, texts, variants
 
 from moespec.backend import load, resolve
 from moespec.conformance import verify
 from moespec.registry import OPS
+from moespec_cupy import BACKEND as REAL
+from moespec_cupy import _kernel, _launcher
+from moespec_cupy._source import ROOT, compose, signatures, texts, variants
 
 if shutil.which("g++") is None:
     pytest.skip("g++ is not installed", allow_module_level=True)
@@ -189,18 +188,20 @@ KERNEL there_and_back(const T *x, U *wide, const U *v, T *narrowed, i64 size) {
 }
 """
     every = np.arange(1 << 16, dtype=np.uint16).view(dtype)
-    exact = every.astype(wide)
-    draw = np.random.default_rng(0).standard_normal(len(every))
-    values = np.where(np.isfinite(exact), exact * (1 + draw * 2.0**-10), exact).astype(wide)
-    halves = np.arange(1, 1 << 15, 2, dtype=np.float64)[: len(values) // 8] * 2.0**-6                # ties among them
-    values[: len(halves)] = halves
+    with np.errstate(all="ignore"):
+        exact = every.astype(wide)
+        values = (exact * (1 + np.random.default_rng(0).standard_normal(len(every)) * 2.0**-10)).astype(wide)
+        halves = np.arange(1, 1 << 14, 2) * 2.0**-6                                                  # ties among them
+        values[: len(halves)] = halves
+        want = values.astype(dtype) if dtype == "float16" else values.astype("float32").astype(dtype)
     back, narrowed = np.empty(len(every), wide), np.empty(len(every), dtype)
     run(tmp_path, text, "there_and_back", every, back, values, narrowed, len(every))
     smallest = np.abs(exact) >= (0 if dtype == "float16" else 2.0**-126)                             # subnormals may be flushed
     assert np.array_equal(back[smallest], exact[smallest], equal_nan=True)
-    want = values.astype(dtype) if dtype == "float16" or wide == "float32" else values.astype("float32").astype(ml_dtypes.bfloat16)
-    same = (narrowed == want) | (np.isnan(values) & np.isnan(narrowed.astype(float))) | ~(np.abs(values) >= 2.0**-126)
-    assert same.mean() > 0.9999
+    with np.errstate(all="ignore"):
+        nearer = np.abs(narrowed.astype("float64") - values) < np.abs(want.astype("float64") - values)    # NumPy goes by way of float32
+        same = (narrowed == want) | nearer | (np.isnan(values) & np.isnan(narrowed.astype(wide))) | ~(np.abs(values) >= 2.0**-126)
+    assert same.all()
 
 
 def test_a_barrier_that_not_all_reach_is_found(tmp_path):

@@ -44,7 +44,11 @@ class DeviceArray(np.ndarray):
         keys = key if isinstance(key, tuple) else (key,)
         if any(isinstance(k, (np.ndarray, list)) for k in keys):
             raise Waits("a mask or an index array: use a kernel")
-        return super().__getitem__(key)
+        found = super().__getitem__(key)
+        return found if isinstance(found, np.ndarray) else np.asarray(found).view(DeviceArray)
+
+    def __array_wrap__(self, array, context=None, return_scalar=False):
+        return array.view(DeviceArray)                   # a scalar stays on the device as well
 
 
 class DeviceModule:
