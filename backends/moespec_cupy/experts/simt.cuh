@@ -3,6 +3,7 @@
 
 constexpr int THREADS = 256, TILE_M = 64, TILE_N = 64, TILE_K = 16;
 
+// Loops over the sums are unrolled: an index that is not constant would move them from registers to memory.
 class Tile {
     static constexpr int PITCH = TILE_M + 4, EACH = TILE_M * TILE_K / THREADS;
     A sum[4][4];
@@ -17,6 +18,7 @@ class Tile {
 
     // The elements of this thread of a tile [TILE_K, 64] that begins at (k, first); BY_K: rows of the panel are steps of the sum.
     template <bool BY_K> __device__ static void fetch(A (&out)[EACH], const Panel &p, i64 k, i64 first) {
+#pragma unroll
         for (int j = 0; j < EACH; j++) {
             int i = threadIdx.x + j * THREADS;
             i64 o = BY_K ? k + i / TILE_M : first + i / TILE_K, c = BY_K ? first + i % TILE_M : k + i % TILE_K;
@@ -25,6 +27,7 @@ class Tile {
         }
     }
     template <bool BY_K> __device__ static void put(A (&to)[TILE_K][PITCH], const A (&in)[EACH]) {
+#pragma unroll
         for (int j = 0; j < EACH; j++) {
             int i = threadIdx.x + j * THREADS;
             to[BY_K ? i / TILE_M : i % TILE_K][BY_K ? i % TILE_M : i / TILE_K] = in[j];
@@ -33,7 +36,9 @@ class Tile {
 
   public:
     __device__ Tile() {
+#pragma unroll
         for (int i = 0; i < 4; i++)
+#pragma unroll
             for (int j = 0; j < 4; j++) sum[i][j] = 0;
     }
 
@@ -53,20 +58,27 @@ class Tile {
                 fetch<A_BY_K>(next_a, a, k + TILE_K, m);
                 fetch<B_BY_K>(next_b, b, k + TILE_K, n);
             }
+#pragma unroll
             for (int step = 0; step < TILE_K; step++)
+#pragma unroll
                 for (int i = 0; i < 4; i++)
+#pragma unroll
                     for (int j = 0; j < 4; j++) sum[i][j] += shared.a[step][y + i] * shared.b[step][x + j];
         }
     }
 
     // f(m, n, sum) for the elements of this thread.
     template <class F> __device__ void each(F f) const {
+#pragma unroll
         for (int i = 0; i < 4; i++)
+#pragma unroll
             for (int j = 0; j < 4; j++) f(threadIdx.x / 16 * 4 + i, threadIdx.x % 16 * 4 + j, sum[i][j]);
     }
     // f(m, n, sum, the other's sum).
     template <class F> __device__ void each(const Tile &other, F f) const {
+#pragma unroll
         for (int i = 0; i < 4; i++)
+#pragma unroll
             for (int j = 0; j < 4; j++) f(threadIdx.x / 16 * 4 + i, threadIdx.x % 16 * 4 + j, sum[i][j], other.sum[i][j]);
     }
 };

@@ -7,6 +7,7 @@ constexpr int THREADS = 256, TILE_M = 128, TILE_N = 128, TILE_K = 32;
 template <bool FIRST, class X, class Y> struct chosen { typedef X type; };
 template <class X, class Y> struct chosen<false, X, Y> { typedef Y type; };
 
+// Loops over fragments are unrolled: an index that is not constant would move the sums from registers to memory.
 class Tile {
     // Eight warps, two by four; a warp has 64 x 32 of the tile: 4 x 2 fragments of 16 x 16.
     static constexpr int DOWN = 4, ACROSS = 2, SKEW = 8, VECTOR = 8;
@@ -27,6 +28,7 @@ class Tile {
     template <bool BY_K> __device__ static constexpr int pitch() { return inner<BY_K>() + SKEW; }
 
     template <bool BY_K> __device__ static void fetch(Vector (&out)[EACH], const Panel &p, i64 k, i64 first, bool aligned) {
+#pragma unroll
         for (int j = 0; j < EACH; j++) {
             int i = threadIdx.x + j * THREADS, o = i / (inner<BY_K>() / VECTOR), c = i % (inner<BY_K>() / VECTOR) * VECTOR;
             i64 column = (BY_K ? first : k) + c;
@@ -35,10 +37,12 @@ class Tile {
                 out[j] = *(const Vector *)(row + column);
                 continue;
             }
+#pragma unroll
             for (int v = 0; v < VECTOR; v++) out[j].x[v] = row && column + v < p.columns ? row[column + v] : narrow<T>(0.0f);
         }
     }
     template <bool BY_K> __device__ static void put(T *to, const Vector (&in)[EACH]) {
+#pragma unroll
         for (int j = 0; j < EACH; j++) {
             int i = threadIdx.x + j * THREADS, o = i / (inner<BY_K>() / VECTOR), c = i % (inner<BY_K>() / VECTOR) * VECTOR;
             *(Vector *)(to + o * pitch<BY_K>() + c) = in[j];
@@ -52,12 +56,17 @@ class Tile {
         using namespace nvcuda::wmma;
         typedef typename chosen<A_BY_K, col_major, row_major>::type A_major;
         typedef typename chosen<B_BY_K, row_major, col_major>::type B_major;
+#pragma unroll
         for (int k = 0; k < TILE_K; k += 16) {
             fragment<matrix_a, 16, 16, 16, T, A_major> left[DOWN];
             fragment<matrix_b, 16, 16, 16, T, B_major> right[ACROSS];
+#pragma unroll
             for (int i = 0; i < DOWN; i++) load_matrix_sync(left[i], at<A_BY_K>(a, warp_m() + 16 * i, k), pitch<A_BY_K>());
+#pragma unroll
             for (int j = 0; j < ACROSS; j++) load_matrix_sync(right[j], at<B_BY_K>(b, warp_n() + 16 * j, k), pitch<B_BY_K>());
+#pragma unroll
             for (int i = 0; i < DOWN; i++)
+#pragma unroll
                 for (int j = 0; j < ACROSS; j++) mma_sync(sum[i][j], left[i], right[j], sum[i][j]);
         }
     }
@@ -67,7 +76,9 @@ class Tile {
 
   public:
     __device__ Tile() {
+#pragma unroll
         for (int i = 0; i < DOWN; i++)
+#pragma unroll
             for (int j = 0; j < ACROSS; j++) nvcuda::wmma::fill_fragment(sum[i][j], 0.0f);
     }
 
@@ -100,7 +111,9 @@ class Tile {
     template <class F> __device__ void each(const Tile &other, F f) const {
         float *mine = (float *)room() + threadIdx.x / 32 * 512, *others = mine + 256;
         __syncthreads();                               // the operands have been used
+#pragma unroll
         for (int i = 0; i < DOWN; i++)
+#pragma unroll
             for (int j = 0; j < ACROSS; j++) {
                 nvcuda::wmma::store_matrix_sync(mine, sum[i][j], 16, nvcuda::wmma::mem_row_major);
                 nvcuda::wmma::store_matrix_sync(others, other.sum[i][j], 16, nvcuda::wmma::mem_row_major);
