@@ -1,0 +1,12 @@
+"""The mean over tokens that count: how many there are stays on the device."""
+
+from moespec_cupy._kernel import Kernels, empty, one_block
+
+KERNELS = Kernels(__file__, "_mean.cu")
+
+
+def valid_mean(values, mask=None):
+    """(mean of values[T] over the tokens where mask is True, what each contributes), scalars; values in the accumulation dtype."""
+    mean, share = empty((), values.dtype), empty((), values.dtype)
+    KERNELS("valid_mean", one_block(), values, mask, mean, share, len(values))
+    return mean, share
