@@ -1,13 +1,25 @@
 """Gates on CuPy: one file per op, as in the reference."""
 
 from moespec_cupy.gates import (
+    _add_noise,
+    _cast_like,
     _gather,
+    _jitter,
+    _limit_ids,
+    _linear,
+    _lookup,
+    _mix_in,
+    _noisy_logits,
+    _of_kind,
     _renormalize,
+    _rescale,
     _route,
+    _scale_weights,
     _selected_sigmoid,
     _selected_softmax,
     _selected_sqrt_softplus,
     _sigmoid,
+    _softcap,
     _softmax,
     _softmax_topk,
     _sqrt_softplus,
@@ -16,6 +28,10 @@ from moespec_cupy.gates import (
 )
 
 OPS = {f"gates.{name}": module.IMPL for name, module in {
+    "linear": _linear,
+    "cast_like": _cast_like,
+    "jitter": _jitter,
+    "noisy_logits": _noisy_logits,
     "softmax": _softmax,
     "topk": _topk,
     "gather": _gather,
@@ -28,4 +44,12 @@ OPS = {f"gates.{name}": module.IMPL for name, module in {
     "sqrt_softplus": _sqrt_softplus,
     "selected_sigmoid": _selected_sigmoid,
     "selected_sqrt_softplus": _selected_sqrt_softplus,
+    "softcap": _softcap,
+    "rescale": _rescale,
+    "scale_weights": _scale_weights,
+    "lookup": _lookup,
+    "limit_ids": _limit_ids,
+    "add_noise": _add_noise,
+    "mix_in": _mix_in,
+    "of_kind": _of_kind,
 }.items()}
