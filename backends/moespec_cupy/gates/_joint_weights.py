@@ -1,6 +1,6 @@
 """gates.joint_weights."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from moespec.program import Impl
 from moespec_cupy._admit import admit
