@@ -37,12 +37,17 @@ def sequence(ids, order, priority=None, noise=None):
     if order == "token":
         return None
     if order == "score":
-        return _sorted(_keys("value_keys", priority, priority.size), priority.dtype)
+        return descending(priority)
     if order == "batch":
         return choice_major(ids.shape, _sorted(_keys("best_keys", priority, len(ids), ids), priority.dtype))
     if order == "random":
         return choice_major(ids.shape, _sorted(_keys("value_keys", noise, noise.size), noise.dtype, descending=False))
     return choice_major(ids.shape)
+
+
+def descending(values):
+    """Flat positions in the normative order."""
+    return _sorted(_keys("value_keys", values, values.size), values.dtype)
 
 
 def _keys(kernel, values, count, ids=None):

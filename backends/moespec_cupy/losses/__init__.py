@@ -1,7 +1,9 @@
 """Losses on CuPy: one file per op, as in the reference."""
 
 from moespec_cupy.losses import (
+    _batchwise_threshold,
     _communication_balance,
+    _cooperation,
     _device_balance,
     _gate_l1,
     _global_balance,
@@ -11,13 +13,19 @@ from moespec_cupy.losses import (
     _load,
     _load_balance,
     _load_cv2,
+    _mixture_nll,
+    _mixture_nll_classification,
     _pooled_balance,
     _router_entropy,
+    _sequence_balance,
+    _specialisation,
     _z_loss,
 )
 
 OPS = {f"losses.{name}": module.IMPL for name, module in {
+    "batchwise_threshold": _batchwise_threshold,
     "communication_balance": _communication_balance,
+    "cooperation": _cooperation,
     "device_balance": _device_balance,
     "gate_l1": _gate_l1,
     "global_balance": _global_balance,
@@ -27,7 +35,11 @@ OPS = {f"losses.{name}": module.IMPL for name, module in {
     "load": _load,
     "load_balance": _load_balance,
     "load_cv2": _load_cv2,
+    "mixture_nll": _mixture_nll,
+    "mixture_nll_classification": _mixture_nll_classification,
     "pooled_balance": _pooled_balance,
     "router_entropy": _router_entropy,
+    "sequence_balance": _sequence_balance,
+    "specialisation": _specialisation,
     "z_loss": _z_loss,
 }.items()}

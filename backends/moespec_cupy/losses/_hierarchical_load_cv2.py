@@ -40,8 +40,9 @@ def backward(saved, dloss):
     both = saved.both
     dboth, dprimary, dsecondary = cv2_backward(both, read(dloss, both.dtype)), empty(len(both), both.dtype), empty(both.shape, both.dtype)
     KERNELS("both_loads_backward", rows(len(both)), *saved.loads, dboth, dprimary, dsecondary, *both.shape)
-    shape = saved.primary.logits[0].shape
-    return (*_chances.chances_backward(saved.primary, dprimary, shape), *_chances.chances_backward(saved.secondary, dsecondary, (shape[0], both.size)))
+    tokens, groups = saved.primary.logits[0].shape
+    first = _chances.chances_backward(saved.primary, dprimary, (tokens, groups))
+    return (*first, *_chances.chances_backward(saved.secondary, dsecondary, (tokens, both.size)))
 
 
 IMPL = Impl(forward, backward)
