@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from moespec.program import Impl
-from moespec_cupy import _admit, _launcher
+from moespec_cupy import _admit, _launcher, _options
 
 FAMILIES = ("gates", "dispatch", "experts", "losses")
 
@@ -22,6 +22,7 @@ STORES = {
     "experts.ffn": dict.fromkeys(("g", "h", "dropped", "dg"), "dtype"),
     "experts.moe": dict.fromkeys(("g", "u", "h", "dg", "du", "y", "dy", "dx"), "dtype"),
 }
+LOOP = dict.fromkeys(("dh", "dx_gate", "dx_up", "dx"), "dtype")         # and this in addition, if products are calls of their own
 
 
 class CupyBackend:
@@ -33,7 +34,11 @@ class CupyBackend:
     deterministic = True
     host = False
     execution = "real"
-    declares: Mapping[str, Any] = {"compute": "float32", "accumulate": "float32", "rounding": "nearest", "stores": STORES}
+
+    @property
+    def declares(self) -> Mapping[str, Any]:
+        stores = STORES if self.gemm == "tile" else {op: {**points, **LOOP} for op, points in STORES.items()}
+        return {"compute": "float32", "accumulate": "float32", "rounding": "nearest", "stores": stores}
 
     def available(self):
         if find_spec("cupy") is None:
@@ -47,7 +52,7 @@ class CupyBackend:
             return False, "installed, no device (none is visible)"
         device = cupy.cuda.Device()
         name = cupy.cuda.runtime.getDeviceProperties(device.id)["name"].decode()
-        return True, f"{name}, compute capability {device.compute_capability}, CuPy {cupy.__version__}"
+        return True, f"{name}, compute capability {device.compute_capability}, CuPy {cupy.__version__}, products by {self.gemm}"
 
     def owns(self, array):
         cupy = sys.modules.get("cupy")
@@ -56,6 +61,15 @@ class CupyBackend:
     @cache  # noqa: B019 - one object for the life of the process
     def ops(self):
         return {name: accepting(impl) for family in FAMILIES for name, impl in import_module(f"moespec_cupy.{family}").OPS.items()}
+
+    @property
+    def gemm(self):
+        """How products of experts are computed: "tile" or "loop"; by default what MOESPEC_CUPY_GEMM says, else tile."""
+        return _options.gemm()
+
+    @gemm.setter
+    def gemm(self, way):
+        _options.choose_gemm(way)
 
     @property
     def validate(self):

@@ -20,8 +20,6 @@ class Launcher(Protocol):
 class CupyLauncher:
     """Runs on the caller's current device and stream, allocates from the caller's pool, waits for nothing."""
 
-    OPTIONS = ("-std=c++17",)                                     # CuPy adds -ftz=true and the architecture
-
     def __init__(self):
         self._modules: dict[str, Any] = {}
 
@@ -30,9 +28,16 @@ class CupyLauncher:
         import cupy
         return cupy
 
+    @cached_property
+    def options(self):
+        """CuPy adds -ftz=true and the architecture; CUDA 12 has the parts of mma.h in two folders."""
+        from cuda.pathfinder import find_nvidia_header_directory
+        folders = dict.fromkeys(find_nvidia_header_directory(part) for part in ("cudart", "nvcc"))
+        return "-std=c++17", *(f"-I{folder}" for folder in folders if folder)
+
     def launch(self, source, name, grid, args):
         if source not in self._modules:
-            self._modules[source] = self.xp.RawModule(code=source, options=self.OPTIONS)
+            self._modules[source] = self.xp.RawModule(code=source, options=self.options)
         self._modules[source].get_function(name)((grid.blocks,), (grid.threads,), tuple(args))
 
     def matmul(self, a, b, out):

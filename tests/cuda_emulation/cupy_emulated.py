@@ -1,7 +1,7 @@
 """The CuPy backend without a GPU: its host code on NumPy, its kernel texts executed by g++ and fibers.
 
 It is named for what it is; that something passes here is no statement about a GPU.  ``MOESPEC_EMULATED_ORDER=backwards`` runs the
-threads of every block, and the blocks, in the opposite order.
+threads of every block, and the blocks, in the opposite order; ``MOESPEC_EMULATED_STRICT=0`` lets host code read what is on the device.
 """
 
 from __future__ import annotations
@@ -21,17 +21,61 @@ import numpy as np
 from moespec_cupy import CupyBackend, _launcher
 
 HERE = Path(__file__).parent
-FLAGS = ("-std=c++17", "-O2", "-shared", "-fPIC", "-w", "-U_FORTIFY_SOURCE", "-ffp-contract=off", f"-I{HERE}")
+# Every text has shared memory of its own, also where two of them call it alike: hence no unique symbols.
+FLAGS = ("-std=c++17", "-O2", "-shared", "-fPIC", "-fno-gnu-unique", "-w", "-U_FORTIFY_SOURCE", "-ffp-contract=off", f"-I{HERE}")
 CACHE = Path(os.environ.get("MOESPEC_EMULATED_CACHE", Path(tempfile.gettempdir()) / f"moespec-emulated-{os.getuid()}"))
 
 
+class Waits(RuntimeError):
+    """On a GPU the host would wait here for the device."""
+
+
+def _waits(self, *args, **kwargs):
+    raise Waits("host code reads a value of the device")
+
+
+class DeviceArray(np.ndarray):
+    """An array of which host code sees the shape and the dtype only, and that only `xp` works on."""
+
+    __bool__ = __int__ = __float__ = __index__ = __iter__ = __array_function__ = _waits
+    item = tolist = nonzero = _waits
+
+    def __getitem__(self, key):
+        keys = key if isinstance(key, tuple) else (key,)
+        if any(isinstance(k, (np.ndarray, list)) for k in keys):
+            raise Waits("a mask or an index array: use a kernel")
+        found = super().__getitem__(key)
+        return found if isinstance(found, np.ndarray) else np.asarray(found).view(DeviceArray)
+
+    def __array_wrap__(self, array, context=None, return_scalar=False):
+        return array.view(DeviceArray)                   # a scalar stays on the device as well
+
+
+class DeviceModule:
+    """What host code may ask of `xp`."""
+
+    def __getattr__(self, name):
+        if name not in ("empty", "zeros", "ones", "full", "arange", "asarray", "ascontiguousarray", "ndarray"):
+            raise AttributeError(f"the emulated xp has no {name}")
+        if name == "ndarray":
+            return DeviceArray
+
+        def function(*args, **kwargs):
+            args = [a.view(np.ndarray) if isinstance(a, np.ndarray) else a for a in args]
+            return getattr(np, name)(*args, **kwargs).view(DeviceArray)
+
+        return function
+
+
 class EmulatedLauncher:
-    """Compiles a text with g++ when one of its kernels is first launched, and keeps it by the hash of all that went in."""
+    """Compiles a text with g++ when one of its kernels is first launched, and keeps it by the hash of all that went in.
 
-    xp = np
+    `strict`: host code that would wait for a device raises `Waits`.
+    """
 
-    def __init__(self, backwards=False):
-        self.backwards = backwards
+    def __init__(self, backwards=False, strict=True):
+        self.backwards, self.strict = backwards, strict
+        self.xp = DeviceModule() if strict else np
         self._libraries: dict[str, ctypes.CDLL] = {}
 
     @cached_property
@@ -67,13 +111,14 @@ class EmulatedLauncher:
     def matmul(self, a, b, out):
         """As cuBLAS: products and sums in the accumulation dtype, rounded once."""
         wide = np.float64 if out.dtype == np.float64 else np.float32
+        a, b, out = (x.view(np.ndarray) for x in (a, b, out))
         out[...] = (a.astype(wide) @ b.astype(wide)).astype(out.dtype)
 
     def accept(self, array):
-        return np.asarray(array)
+        return self.xp.asarray(array)
 
     def to_numpy(self, array):
-        return array
+        return np.asarray(array).view(np.ndarray)
 
 
 class EmulatedBackend(CupyBackend):
@@ -93,5 +138,5 @@ class EmulatedBackend(CupyBackend):
         pass
 
 
-_launcher.install(EmulatedLauncher(os.environ.get("MOESPEC_EMULATED_ORDER") == "backwards"))
+_launcher.install(EmulatedLauncher(os.environ.get("MOESPEC_EMULATED_ORDER") == "backwards", os.environ.get("MOESPEC_EMULATED_STRICT", "1") == "1"))
 BACKEND = EmulatedBackend()

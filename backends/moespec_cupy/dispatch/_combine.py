@@ -24,8 +24,9 @@ def forward(rows, weights, row):
 
 
 def backward(saved, dy):
-    found, dy = counting_sort(saved.row, len(saved.rows)), read(dy)
-    return combine_to_rows(saved.weights, dy, found.order, found.offsets, len(saved.rows), saved.row.shape[1]), combine_to_weights(*saved, dy)
+    rows, weights, row = saved
+    found, dy = counting_sort(row, len(rows)), read(dy)
+    return combine_to_rows(weights, dy, found.order, found.offsets, len(rows), row.shape[1]), combine_to_weights(rows, weights, row, dy)
 
 
 def combine_rows(rows, weights, row):

@@ -1,6 +1,8 @@
 """Experts on CuPy: one file per op, as in the reference."""
 
 from moespec_cupy.experts import (
+    _constant,
+    _copy,
     _ffn,
     _gelu,
     _gelu_tanh,
@@ -12,6 +14,7 @@ from moespec_cupy.experts import (
     _relu,
     _relu2,
     _silu,
+    _singleton,
 )
 
 OPS = {f"experts.{name}": module.IMPL for name, module in {
@@ -26,4 +29,7 @@ OPS = {f"experts.{name}": module.IMPL for name, module in {
     "ffn": _ffn,
     "glu": _glu,
     "moe": _moe,
+    "singleton": _singleton,
+    "copy": _copy,
+    "constant": _constant,
 }.items()}

@@ -66,3 +66,22 @@ KERNEL grouped_hidden_backward(const T *dy, const T *w_down, const T *g, const T
         });
     });
 }
+
+// The same between products that are computed elsewhere.
+KERNEL hidden(const T *g, const T *u, const T *mask, T *h, i64 size,
+              i64 kind, i64 general, A before, A after, A beside, A alpha, A offset, A cap_gate, A cap_up) {
+    Gating a = {kind, general, before, after, beside, alpha, offset, cap_gate, cap_up};
+    for (i64 i = thread_index(); i < size; i += thread_count())
+        h[i] = hidden_of(a, widen(g[i]), u ? (A)widen(u[i]) : (A)0, u, mask ? mask + i : mask);
+}
+
+KERNEL hidden_backward(const T *dh, const T *g, const T *u, const T *mask, T *dg, T *du, T *h, i64 size,
+                       i64 kind, i64 general, A before, A after, A beside, A alpha, A offset, A cap_gate, A cap_up) {
+    Gating a = {kind, general, before, after, beside, alpha, offset, cap_gate, cap_up};
+    for (i64 i = thread_index(); i < size; i += thread_count()) {
+        A gate = widen(g[i]), up = u ? (A)widen(u[i]) : (A)0;
+        const T *kept = mask ? mask + i : mask;
+        h[i] = hidden_of(a, gate, up, u, kept);
+        through_hidden(a, widen(dh[i]), gate, up, u, kept, dg + i, u ? du + i : du);
+    }
+}
