@@ -32,6 +32,14 @@ def counting_sort(keys, buckets, length=None) -> Sorted:
     return Sorted(order, place, offsets)
 
 
+def resort(keys, before, buckets):
+    """The flat entries `before` (none: all of them as they are), sorted by their key as well; -1 behind the last."""
+    order, mask = before, (1 << BITS) - 1
+    for shift in range(0, max(buckets - 1, 1).bit_length(), BITS):
+        order = _one_pass(keys, order, buckets, shift, 1 << BITS, mask, keys.size if order is None else order.size)
+    return order
+
+
 def _one_pass(keys, before, buckets, shift, radix, mask, length, place=None, offsets=None):
     """The order after sorting by some bits of the keys."""
     entries = keys.size if before is None else before.size

@@ -14,3 +14,10 @@ KERNEL valid_mean(const A *values, const bool *mask, A *mean, A *share, i64 toke
         *share = narrow<A>(1 / (counted > 1 ? counted : 1));
     }
 }
+
+KERNEL total(const A *values, A *sum, i64 n) {
+    f64 all = 0;
+    for (i64 i = threadIdx.x; i < n; i += blockDim.x) all += values[i];
+    all = block_sum(all);
+    if (threadIdx.x == 0) *sum = narrow<A>(all);
+}

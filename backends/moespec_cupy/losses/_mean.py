@@ -10,3 +10,10 @@ def valid_mean(values, mask=None):
     mean, share = empty((), values.dtype), empty((), values.dtype)
     KERNELS("valid_mean", one_block(), values, mask, mean, share, len(values))
     return mean, share
+
+
+def total(values):
+    """The sum of all values, a scalar of their dtype."""
+    result = empty((), values.dtype)
+    KERNELS("total", one_block(), values, result, values.size)
+    return result
