@@ -1,11 +1,21 @@
 """Gates on CuPy: one file per op, as in the reference."""
 
 from moespec_cupy.gates import (
+    _bias_centred,
+    _bias_proportional,
+    _bias_sign,
+    _l2_normalize,
+    _relu_route,
     _softmax,
     _topk,
 )
 
 OPS = {f"gates.{name}": module.IMPL for name, module in {
+    "bias_centred": _bias_centred,
+    "bias_proportional": _bias_proportional,
+    "bias_sign": _bias_sign,
+    "l2_normalize": _l2_normalize,
+    "relu_route": _relu_route,
     "softmax": _softmax,
     "topk": _topk,
 }.items()}
