@@ -40,6 +40,14 @@ def resort(keys, before, buckets):
     return order
 
 
+def sort_entries(keys):
+    """int64[N]: the flat entries of `keys` in ascending order of key, equal ones in order of position; -1 for those below 0, at the end."""
+    keys, order = read(keys, "int64"), None
+    for shift in range(0, 63, BITS):
+        order = _one_pass(keys, order, 2**63 - 1, shift, 1 << BITS, (1 << BITS) - 1, keys.size)
+    return order
+
+
 def _one_pass(keys, before, buckets, shift, radix, mask, length, place=None, offsets=None):
     """The order after sorting by some bits of the keys."""
     entries = keys.size if before is None else before.size

@@ -8,10 +8,16 @@ KERNELS = Kernels(__file__, "_softmax.cu")
 
 
 def forward(logits):
-    dims = admit("gates.softmax", logits)
-    x, probs = read(logits), empty(logits.shape, logits.dtype)
-    KERNELS("softmax", rows(dims.T), x, probs, dims.T, dims.E)
-    return probs, x
+    admit("gates.softmax", logits)
+    x = read(logits)
+    return softmax_rows(x), x
+
+
+def softmax_rows(x):
+    """The softmax of every row."""
+    probs = empty(x.shape, x.dtype)
+    KERNELS("softmax", rows(len(x)), x, probs, *x.shape)
+    return probs
 
 
 def backward(x, dprobs):

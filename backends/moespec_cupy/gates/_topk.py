@@ -8,12 +8,15 @@ KERNELS = Kernels(__file__, "_topk.cu")
 
 
 def forward(scores, indices=None, *, k=None):
-    dims = admit("gates.topk", scores, indices, k=k)
-    if indices is not None:
-        return indices.astype("int64"), None
-    ids = empty((dims.T, k), "int64")
-    KERNELS("topk", rows(dims.T), read(scores), ids, dims.T, dims.E, k)
-    return ids, None
+    admit("gates.topk", scores, indices, k=k)
+    return best_of_rows(scores, k) if indices is None else indices.astype("int64"), None
+
+
+def best_of_rows(scores, k):
+    """[T, k]: the ids of the best of every row, in the normative order."""
+    (tokens, experts), ids = scores.shape, empty((len(scores), k), "int64")
+    KERNELS("topk", rows(tokens), read(scores), ids, tokens, experts, k)
+    return ids
 
 
 IMPL = Impl(forward)
