@@ -3,7 +3,6 @@
 from moespec_cupy.gates import (
     _accept,
     _add_noise,
-    _batchwise,
     _bias_centred,
     _bias_proportional,
     _bias_sign,
@@ -68,7 +67,6 @@ OPS = {f"gates.{name}": module.IMPL for name, module in {
     "noisy_topk": _noisy_topk,
     "switch": _switch,
     "gshard": _gshard,
-    "batchwise": _batchwise,
     "threshold": _threshold,
     "hierarchical": _hierarchical,
     "sigmoid": _sigmoid,
@@ -100,4 +98,4 @@ OPS = {f"gates.{name}": module.IMPL for name, module in {
     "soft": _soft,
     "sparsemixer": _sparsemixer,
     "top_p": _top_p,
-}
+}.items()}
