@@ -37,6 +37,7 @@ def add_to(commands):
 
 
 def run(options):
+    """Verify the named backends, or all that can run here; 0 only if something ran and nothing failed."""
     if options.mutants:
         return _mutants.run(options)
     names = options.backends or sorted({"numpy", *backend.known()})
@@ -106,7 +107,7 @@ def _show(report, source, dtypes, device, options):
     for failure in report.failures[:20]:
         console.print(f"[red]FAIL[/] {escape(failure.id)}: {escape(failure.message)} (seed {failure.seed})", soft_wrap=True)
     if report.failures and report.failures[0].kind in ("forward", "backward", "repeat", "requirement"):
-        console.print("To see the first one:", indented(recipe(source, report.failures[0])), sep="\n", soft_wrap=True)
+        console.print("To see the first one:", _indented(recipe(source, report.failures[0])), sep="\n", soft_wrap=True)
     if len(report.failures) > 20:
         console.print(f"... and {len(report.failures) - 20} more")
     weak, skipped, known = (sum(r.status == s for r in report.results) for s in ("weak", "skip", "xfail"))
@@ -115,5 +116,5 @@ def _show(report, source, dtypes, device, options):
     return report
 
 
-def indented(text):
+def _indented(text):
     return escape("\n".join(f"    {line}" for line in text.splitlines()))
