@@ -69,6 +69,10 @@ def test_mutants_of_one_op(capsys):
     assert "6/6" in capsys.readouterr().out
 
 
+def test_mutants_of_nothing_are_a_failure(capsys):
+    assert main(["verify", "--mutants", "--op", "no.such"]) == 1
+
+
 def test_backends(capsys):
     assert main(["backends"]) == 0
     assert "numpy" in capsys.readouterr().out

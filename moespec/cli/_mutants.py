@@ -58,4 +58,4 @@ def _listed(fates):
                 print(f"ALIVE {op}: {name} in {dtype}")
     named = {(op, name) for op, found in fates.items() for kind, name, _ in found if kind == "named"}
     print(f"{len(named)} named mutants; {alive} alive")
-    return 1 if alive or not fates else 0
+    return 1 if alive or not any(fates.values()) else 0
