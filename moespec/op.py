@@ -6,6 +6,7 @@ import inspect
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
@@ -125,7 +126,7 @@ class Op:
         With `values` the ids of index inputs are checked too: a host backend always reports one out of range.
         """
         sizes: dict[str, int] = {}
-        bound_by: dict[str, str] = {}
+        bound_by: dict[str, tuple[str, tuple[int, ...]]] = {}
         for arg, array in zip(self.inputs, inputs, strict=True):
             if array is None:
                 if not arg.optional:
@@ -150,25 +151,24 @@ class Op:
         if not hasattr(array, "dtype") or not hasattr(array, "shape"):
             raise TypeError(f"{self.short}: {arg.name} must be an array, got {type(array).__name__}")
         dtype = np.dtype(array.dtype)
-        fits = {"real": is_real(dtype), "mask": dtype.kind == "b"}.get(arg.kind, dtype.kind in "iu")
-        if not fits:
+        if not _fits(arg.kind, dtype):
             wanted = {"real": "a real floating dtype", "mask": "bool"}.get(arg.kind, "an integer dtype")
             raise TypeError(f"{self.short}: {arg.name} has dtype {dtype}, wanted {wanted} (shape {array.shape})")
 
     def _bind_shape(self, arg, array, sizes, bound_by):
-        names = arg.shape.split()
-        if len(array.shape) != len(names):
-            raise ValueError(f"{self.short}: {arg.name} has shape {array.shape}, wanted {len(names)} dimensions ({', '.join(names)})")
-        for name, size in zip(names, array.shape, strict=True):
-            letter, plus = dimension(name)
+        dims = _dimensions(arg.shape)
+        if len(array.shape) != len(dims):
+            raise ValueError(f"{self.short}: {arg.name} has shape {array.shape}, wanted {len(dims)} dimensions ({', '.join(arg.shape.split())})")
+        for (letter, plus), size in zip(dims, array.shape, strict=True):
             wanted = sizes.get(letter, None if letter else 0)
             if wanted is None:
-                sizes[letter] = size - int(plus or 0)
-                bound_by[letter] = f"{arg.name} has shape {array.shape}"
-            elif size != wanted + int(plus or 0):
-                because = f"{letter}={wanted}, {bound_by.get(letter, 'from the attributes')}" if letter else f"{plus}"
-                raise ValueError(f"{self.short}: {arg.name} has shape {array.shape}, "
-                                 f"but {name} must be {wanted + int(plus or 0)} ({because})")
+                sizes[letter] = size - plus
+                bound_by[letter] = arg.name, array.shape
+            elif size != wanted + plus:
+                name, shape = bound_by.get(letter, ("", ()))
+                source = f"{name} has shape {shape}" if name else "from the attributes"
+                name, because = (f"{letter}+{plus}" if plus else letter, f"{letter}={wanted}, {source}") if letter else (plus, plus)
+                raise ValueError(f"{self.short}: {arg.name} has shape {array.shape}, but {name} must be {wanted + plus} ({because})")
 
     def _check_range(self, arg, array, size):
         if not array.size:
@@ -191,6 +191,18 @@ class Op:
         if arg.like in dtypes:
             return np.dtype(dtypes[arg.like])
         return np.dtype(arg.like) if arg.like else first
+
+
+@cache
+def _dimensions(shape):
+    """(letter, added number) of every dimension of an Arg."""
+    return tuple((letter, int(plus or 0)) for letter, plus in map(dimension, shape.split()))
+
+
+@cache
+def _fits(kind, dtype):
+    """Whether an Arg of this kind may have this dtype."""
+    return {"real": is_real(dtype), "mask": dtype.kind == "b"}.get(kind, dtype.kind in "iu")
 
 
 def dimension(name):

@@ -41,18 +41,16 @@ class Trace(NamedTuple):
 Resolve = Callable[[Op, Mapping[str, Any]], Impl]
 
 
+@cache
 def lookup(name: str) -> Op:
     """The record of an op by its full name ("gates.topk")."""
     family, _, short = name.partition(".")
     try:
-        return _family(family).OPS[short]
+        return import_module(f"moespec.{family}").OPS[short]
     except (ImportError, KeyError, AttributeError):
         raise KeyError(f"no op is called {name!r}") from None
 
 
-@cache
-def _family(name: str) -> Any:
-    return import_module(f"moespec.{name}")
 
 
 def reference(op: Op, attrs: Mapping[str, Any]) -> Impl:

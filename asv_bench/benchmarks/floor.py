@@ -4,6 +4,8 @@ from time import perf_counter
 
 import numpy as np
 
+from moespec.memory import aligned
+
 
 def grouped_products(offsets, d, f, dtype="float32", seed=0):
     """A function that runs the nine products of a GLU forward and backward, per expert, and nothing else.
@@ -12,11 +14,15 @@ def grouped_products(offsets, d, f, dtype="float32", seed=0):
     """
     rng = np.random.default_rng(seed)
     n, experts = int(offsets[-1]), len(offsets) - 1
-    x, g, dx = (rng.standard_normal((n, d)).astype(dtype) for _ in range(3))
-    h, dh, du = (rng.standard_normal((n, f)).astype(dtype) for _ in range(3))
-    gate, up = (rng.standard_normal((experts, d, f)).astype(dtype) for _ in range(2))
-    down = rng.standard_normal((experts, f, d)).astype(dtype)
-    dgate, ddown, made = np.empty((d, f), dtype), np.empty((f, d), dtype), np.empty((n, f), dtype)
+
+    def drawn(*shape):
+        array = aligned(shape, dtype)
+        array[...] = rng.standard_normal(shape, "float32")
+        return array
+
+    x, g, dx, h, dh, du = (drawn(n, size) for size in (d, d, d, f, f, f))
+    gate, up, down = drawn(experts, d, f), drawn(experts, d, f), drawn(experts, f, d)
+    dgate, ddown, made = aligned((d, f), dtype), aligned((f, d), dtype), aligned((n, f), dtype)
 
     def run():
         for e in range(experts):

@@ -9,9 +9,28 @@ from moespec_numba._vector import add_scaled, clear, inner, scale
 FEW = 16                # rows up to which these are faster than BLAS
 
 
-@kernel(fastmath=CONTRACT, entry=False)
+@kernel(entry=False)
 def few_nn(x, w, out):
-    """out = x w, four rows of w and two of x at a time."""
+    """out = x w."""
+    if len(x) == 1:
+        _one_nn(x[0], w, out[0])
+    else:
+        _some_nn(x, w, out)
+
+
+@kernel(fastmath=CONTRACT, entry=False)
+def _one_nn(x, w, out):
+    """One row: a row of w at a time, which is all of it in one stream; nothing but memory limits this."""
+    clear(out)
+    for d in range(len(w)):
+        a = x[d]
+        for j in range(len(out)):
+            out[j] += a * w[d, j]
+
+
+@kernel(fastmath=CONTRACT, entry=False)
+def _some_nn(x, w, out):
+    """Several rows: four rows of w and two of x at a time."""
     n, depth, width = len(x), w.shape[0], w.shape[1]
     for r in range(n):
         for j in range(width):

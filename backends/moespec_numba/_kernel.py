@@ -9,6 +9,7 @@ from __future__ import annotations
 import numba
 import numpy as np
 
+from moespec.memory import aligned
 from moespec.registry import OPS
 
 __all__ = ["BLOCK", "CONTRACT", "OPS", "REORDER", "empty", "kernel", "read", "zeros"]
@@ -44,9 +45,9 @@ allocate = np.empty                           # tests put poison here
 
 def empty(shape, dtype):
     """Memory for a kernel to write every element of."""
-    return allocate(shape, dtype)
+    return aligned(shape, dtype, allocate)
 
 
 def zeros(shape, dtype):
     """Memory that a kernel adds into, or leaves 0 in places."""
-    return np.zeros(shape, dtype)
+    return aligned(shape, dtype, np.zeros)

@@ -44,12 +44,18 @@ def row_blocks(offsets):
     return largest_first(tasks, tasks[:, 2] - tasks[:, 1])
 
 
+def longest(tasks):
+    """The most rows that a task has."""
+    return int((tasks[:, -1] - tasks[:, -2]).max(initial=0))
+
+
 def grouped(rows, w, offsets):
     """[N, F]: every row times the matrix of its expert; dead rows are 0."""
     out = empty((len(rows), w.shape[2]), rows.dtype)
     out[offsets[-1]:] = 0
-    with one_blas_thread() as threads:
-        _push(read(rows), read(w), row_blocks(offsets), counter(), out, threads)
+    tasks = row_blocks(offsets)
+    with one_blas_thread(longest(tasks) > FEW) as threads:
+        _push(read(rows), read(w), tasks, counter(), out, threads)
     return out
 
 

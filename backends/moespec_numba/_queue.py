@@ -31,13 +31,23 @@ def blocks(starts, stops, block):
     """Tasks (group, first, last + 1): every group's range in the fewest, nearly equal blocks of at most `block`."""
     sizes = stops - starts
     parts = -(-sizes // block)
+    if parts.max(initial=0) <= 1:                           # the short way of a few tokens, for which this counts
+        group = parts.nonzero()[0]
+        return _table(group, starts[group], stops[group])
     step = -(-sizes // np.maximum(parts, 1))
     group = np.repeat(np.arange(len(sizes)), parts)
     nth = np.arange(len(group)) - np.repeat(np.cumsum(parts) - parts, parts)
     first = starts[group] + nth * step[group]
-    return np.stack([group, first, np.minimum(first + step[group], stops[group])], axis=1)
+    return _table(group, first, np.minimum(first + step[group], stops[group]))
+
+
+def _table(*columns):
+    table = np.empty((len(columns[0]), len(columns)), np.int64)
+    for i, column in enumerate(columns):
+        table[:, i] = column
+    return table
 
 
 def largest_first(tasks, costs):
     """The order in which tasks are taken."""
-    return tasks[np.argsort(-costs, kind="stable")]
+    return tasks[(-costs).argsort(kind="stable")]

@@ -6,6 +6,7 @@ import numpy as np
 
 from moespec.layer._params import integers, parameter_shapes
 from moespec.layer._routers import Hierarchical
+from moespec.memory import aligned
 
 ZEROS = ("b", "b_in", "b_out", "b_1", "b_2", "b_gate", "b_up", "b_down", "b_rest", "correction")
 ONES = ("norm_scale", "memory_scale", "scale", "expert_scale")
@@ -23,7 +24,9 @@ def init(spec, d_model: int, *, rng=None, dtype="float64") -> dict[str, np.ndarr
     router = spec.router.primary if isinstance(spec.router, Hierarchical) else spec.router
     quiet, ids, params = getattr(router, "init", "normal") == "zeros", integers(spec), {}
     for name, shape in parameter_shapes(spec, d_model).items():
-        params[name] = rng.integers(0, ids[name], shape) if name in ids else _start(spec, name, shape, quiet, rng).astype(dtype)
+        start = rng.integers(0, ids[name], shape) if name in ids else _start(spec, name, shape, quiet, rng)
+        params[name] = aligned(shape, start.dtype if name in ids else dtype)
+        params[name][...] = start
     return params
 
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from functools import lru_cache
+from types import MappingProxyType
 
 from moespec.layer._router import Router
 from moespec.layer._routers import ExpertChoice, Given, Hierarchical, Soft
@@ -10,7 +13,8 @@ from moespec.layer._routers import ExpertChoice, Given, Hierarchical, Soft
 Shapes = dict[str, tuple[int, ...]]
 
 
-def parameter_shapes(spec, d_model: int) -> Shapes:
+@lru_cache(maxsize=256)
+def parameter_shapes(spec, d_model: int) -> Mapping[str, tuple[int, ...]]:
     """The shape of every parameter by its dotted name, in the order in which they are drawn."""
     shapes = _router_shapes(spec, d_model) | _expert_shapes(spec.experts, d_model)
     for n, shared in enumerate(spec.shared):
@@ -21,7 +25,7 @@ def parameter_shapes(spec, d_model: int) -> Shapes:
     if spec.pool is not None:
         other = type(spec)(router=spec.pool.router, experts=spec.pool.experts)
         shapes |= {f"pool.{name}": shape for name, shape in parameter_shapes(other, d_model).items()}
-    return shapes
+    return MappingProxyType(shapes)
 
 
 def integers(spec) -> dict[str, int]:

@@ -8,11 +8,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from moespec.backend import get_backend, run, run_backward
-from moespec.fuse import fuse
 from moespec.gates import Routing
-from moespec.layer._build import build, final_routing
 from moespec.layer._init import draw, silent
 from moespec.layer._params import parameter_shapes
+from moespec.layer._plan import plan
 from moespec.layer._routers import Given
 from moespec.layer._spec import LayerSpec
 from moespec.numerics import acc
@@ -88,16 +87,14 @@ def forward(spec, params, x, *, noise=None, rng=None, context=None, training=Fal
     values = _inputs(spec, params, x, tokens, noise, rng, context, training, chosen)
     made = _follows(spec, x, len(tokens), chosen)
     known = [*(n for n, v in values.items() if v is not None), *REPLAY, *made]
-    steps = build(spec, len(tokens), rows=_rows(x), training=training, inputs=known)
-    read = {name for step in steps for name in step.reads.split()}
-    values |= {name: chosen.from_numpy(make()) for name, make in made.items() if name in read and values.get(name) is None}
-    unread = sorted(set(context) - read)
+    steps, reads, names = plan(spec, len(tokens), rows=_rows(x), training=training, inputs=known, backend=chosen, keep=keep)
+    values |= {name: chosen.from_numpy(make()) for name, make in made.items() if name in reads and values.get(name) is None}
+    unread = sorted(set(context) - reads)
     if unread:
-        raise ValueError(f"forward: nothing reads context {', '.join(map(repr, unread))}; steps and losses read {', '.join(sorted(read))}")
-    trace = run(chosen, steps if keep == "all" else fuse(steps, chosen.ops(), keep), values)
+        raise ValueError(f"forward: nothing reads context {', '.join(map(repr, unread))}; steps and losses read {', '.join(sorted(reads))}")
+    trace = run(chosen, steps, values)
     y = trace.values["y"]
     losses = {loss.name: chosen.scale(trace.values[f"loss.{loss.name}"], loss.coef) for loss in spec.losses}
-    names = final_routing(steps)
     routing = None if names is None else Routing(trace.values[names.indices], trace.values[names.weights])
     saved = Saved(spec, chosen, trace, tuple(params), tuple(x.shape))
     return Out(y.reshape((*x.shape[:-1], y.shape[-1])), routing, losses, trace.values), saved

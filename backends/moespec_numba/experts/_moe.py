@@ -7,7 +7,7 @@ import numpy as np
 from moespec.program import Impl
 from moespec_numba._few import FEW
 from moespec_numba._kernel import OPS, empty, read, zeros
-from moespec_numba._products import TILE, gradient, row_blocks
+from moespec_numba._products import TILE, gradient, longest, row_blocks
 from moespec_numba._queue import BLOCK, blocks, counter, largest_first
 from moespec_numba._threads import one_blas_thread
 from moespec_numba.dispatch._combine import combine_rows
@@ -39,8 +39,8 @@ def forward(x, indices, weights, w_gate, w_up, w_down, b_gate=None, b_up=None, b
     own = Rows(token[:live], empty((live, dims.F), dtype), empty((live, dims.F), dtype))
     out, y = empty((live, dims.D), dtype), empty((dims.T, dims.D), dtype)
     tasks = row_blocks(offsets)
-    size = _longest(tasks)
-    with one_blas_thread() as threads:
+    size = longest(tasks)
+    with one_blas_thread(size > FEW) as threads:
         buffers = tuple(empty((threads, *shape), dtype) for shape in ((size, dims.D), (size, dims.F), (dims.F,)))
         _moe_forward.run(tokens, w, gating(dtype, **attrs), tasks, counter(), own, out, buffers)
     combine_rows(read(out), shares, read(place), y)
@@ -55,11 +55,11 @@ def backward(saved, dy):
     scale[place[place >= 0]] = shares[place >= 0]
     given = Given(tokens, read(dy, dtype), scale, offsets)
     dw = Weights(*(gradient(a, offsets) for a in w))
-    with one_blas_thread() as threads:
+    with one_blas_thread(np.diff(offsets).max(initial=0) > FEW) as threads:
         tasks, tiles = _tasks(offsets, D, F, threads)
         kept = live if len(tiles) else 0
         back = Back(empty((live, D), dtype), empty(live, dtype), *(empty((kept, F), dtype) for _ in range(3)))
-        size = min(BLOCK, _longest(tasks[:, 1:]))
+        size = min(BLOCK, longest(tasks))
         buffers = tuple(empty((threads, *shape), dtype) for shape in ((size, D), (3, size, F), (3, F)))
         for phase in (tasks, tiles):
             if len(phase):
@@ -77,10 +77,6 @@ def _computed(inputs):
     x, weights, *w = common(*inputs)
     none = read(empty((0, 0), x.dtype))
     return x, weights, Weights(*(none if a is None else a for a in w))
-
-
-def _longest(tasks):
-    return int((tasks[:, -1] - tasks[:, -2]).max(initial=0))
 
 
 def _tasks(offsets, D, F, threads):
