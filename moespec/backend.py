@@ -35,6 +35,8 @@ class Backend(Protocol):
     deterministic: bool
     host: bool                                           # works on NumPy arrays
     declares: Mapping[str, Any]
+    # Optional: execution, what a run of it is ("real" if absent; "emulated": its kernels are executed by something else than their device),
+    # and validate, which a device backend has if it can refuse wrong values too (by waiting for the device).
 
     def available(self) -> tuple[bool, str]: ...
     def owns(self, array: Array) -> bool: ...            # by already imported modules only

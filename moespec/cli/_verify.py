@@ -111,7 +111,7 @@ def _show(report, source, dtypes, device, options):
     if len(report.failures) > 20:
         console.print(f"... and {len(report.failures) - 20} more")
     weak, skipped, known = (sum(r.status == s for r in report.results) for s in ("weak", "skip", "xfail"))
-    console.print(f"{report.backend} ({device}): {report.executed} checks executed, {len(report.failures)} failed, "
+    console.print(f"{report.backend} ({report.where}): {report.executed} checks executed, {len(report.failures)} failed, "
                   f"{weak} weak, {skipped} not run" + (f", {known} known failures" if known else ""), soft_wrap=True)
     return report
 

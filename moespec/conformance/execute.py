@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import NamedTuple
 
@@ -42,6 +43,19 @@ def forward(backend, op, inputs, attrs):
     outputs, saved = impl.forward(*arrays, **attrs)
     backend.synchronize()
     return tuple(map(backend.to_numpy, as_tuple(outputs))), saved, impl
+
+
+@contextmanager
+def validating(backend, on=True):
+    """A device backend refuses wrong values too; one that always does, or never can, has no such switch."""
+    if not on or not hasattr(backend, "validate"):
+        yield
+        return
+    before, backend.validate = backend.validate, True
+    try:
+        yield
+    finally:
+        backend.validate = before
 
 
 def view(backend, op, case, dtype, run: Run) -> SimpleNamespace:

@@ -29,7 +29,7 @@ def page(reports) -> str:
 
 def counts_of(reports):
     """A line a backend."""
-    return [f"{r.backend} ({r.device}), seed {r.seed}: {r.executed} checks executed, {len(r.failures)} failed" for r in reports]
+    return [f"{r.backend} ({r.where}), seed {r.seed}: {r.executed} checks executed, {len(r.failures)} failed" for r in reports]
 
 
 def columns_of(reports):

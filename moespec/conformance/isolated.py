@@ -32,6 +32,7 @@ class Isolated:
     """
 
     host = True
+    validate = False
 
     def __init__(self, name, seconds=60.0, start_seconds=300.0):
         self.source, self.seconds, self.start_seconds = name, seconds, start_seconds
@@ -43,7 +44,7 @@ class Isolated:
         if hello["patched"]:
             self.close()
             raise ValueError(f"backend {name!r} replaces functions of NumPy when imported: {', '.join(hello['patched'][:5])}")
-        self.name, self.spec_version = hello["name"], hello["spec_version"]
+        self.name, self.spec_version, self.execution = hello["name"], hello["spec_version"], hello["execution"]
         self.dtypes, self.deterministic, self.declares = frozenset(hello["dtypes"]), hello["deterministic"], hello["declares"]
 
     def available(self):
@@ -101,7 +102,7 @@ class Isolated:
     def _forward(self, name):
         def forward(*inputs, **attrs):
             inputs += (None,) * (len(OPS[name].inputs) - len(inputs))
-            reply, outputs = self._ask({"call": "forward", "op": name, "attrs": attrs}, inputs)
+            reply, outputs = self._ask({"call": "forward", "op": name, "attrs": attrs, "validate": self.validate}, inputs)
             if reply["changed"]:
                 names = [OPS[name].inputs[i].name for i in reply["changed"]]
                 raise ValueError(f"it wrote into its inputs: {', '.join(names)}")

@@ -35,10 +35,16 @@ class Report:
     device: str
     seed: int = 0
     results: list[Result] = field(default_factory=list)
+    execution: str = "real"          # or what else it was: "emulated" is no statement about a device
 
     @property
     def executed(self):
         return sum(r.status != "skip" for r in self.results)
+
+    @property
+    def where(self):
+        """The device; before it what kind of run it was, if not a real one."""
+        return self.device if self.execution == "real" else f"{self.execution}: {self.device}"
 
     @property
     def failures(self):
@@ -70,14 +76,14 @@ class Report:
         return table
 
     def to_dict(self):
-        return {"backend": self.backend, "device": self.device, "seed": self.seed, "executed": self.executed,
+        return {"backend": self.backend, "device": self.device, "seed": self.seed, "execution": self.execution, "executed": self.executed,
                 "failed": len(self.failures), "results": [{"id": r.id, **asdict(r)} for r in self.results]}
 
     @classmethod
     def from_dict(cls, d):
         """The inverse of `to_dict`."""
         results = [Result(**{k: v for k, v in r.items() if k != "id"}) for r in d["results"]]
-        return cls(d["backend"], d["device"], d["seed"], results)
+        return cls(d["backend"], d["device"], d["seed"], results, d.get("execution", "real"))
 
     def requirements(self):
         """(requirement, dtype) -> Counter of statuses."""

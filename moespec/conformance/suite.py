@@ -40,7 +40,7 @@ def verify(backend=NUMPY, *, op="*", dtypes: Iterable[str] = DTYPES, cases="*", 
     -------
     Report
     """
-    report = Report(backend.name, backend.available()[1], seed)
+    report = Report(backend.name, backend.available()[1], seed, execution=getattr(backend, "execution", "real"))
     for record in chosen(op):
         found = [c for c in cases_of(record, seed) if fnmatch(c.name, cases)]
         for dtype in (d for d in dtypes if d in backend.dtypes):

@@ -15,6 +15,7 @@ import numpy as np
 
 from moespec.backend import NUMPY, load, resolver
 from moespec.conformance import wire
+from moespec.conformance.execute import validating
 from moespec.op import as_tuple
 from moespec.registry import OPS
 
@@ -32,7 +33,8 @@ def main(name):
     patched = sorted(n for n, f in _numpy_functions().items() if numpy_before.get(n) is not f)
     ready, device = backend.available()
     wire.send(replies, {
-        "name": backend.name, "spec_version": backend.spec_version, "ready": ready, "device": device, "patched": patched,
+        "name": backend.name, "spec_version": backend.spec_version, "execution": getattr(backend, "execution", "real"),
+        "ready": ready, "device": device, "patched": patched,
         "dtypes": sorted(backend.dtypes), "deterministic": backend.deterministic, "declares": dict(backend.declares),
         "native": sorted(backend.ops())})
     saved: dict[int, tuple] = {}
@@ -90,7 +92,8 @@ def _forward(backend, header, arrays, saved, handles):
         if a is not None:
             a.setflags(write=False)
     before = [None if a is None else a.tobytes() for a in arrays]
-    outputs, kept = impl.forward(*(None if a is None else backend.from_numpy(a) for a in arrays), **header["attrs"])
+    with validating(backend, header["validate"]):
+        outputs, kept = impl.forward(*(None if a is None else backend.from_numpy(a) for a in arrays), **header["attrs"])
     backend.synchronize()
     found = [np.asarray(backend.to_numpy(y)) for y in as_tuple(outputs)]
     changed = [i for i, (a, b) in enumerate(zip(arrays, before, strict=True)) if a is not None and a.tobytes() != b]

@@ -55,13 +55,13 @@ def bias_proportional(bias, counts, *, rate, k, expected=None, ffn_experts=None)
 
 def _check(dims, bias, counts, *, rate, k, expected=None, ffn_experts=None):
     shape = f"(counts has shape {counts.shape})"
-    require_counts("bias_proportional")(dims, bias, counts)
     if k < 1:
         raise ValueError(f"bias_proportional: k={k} must be at least 1 {shape}")
     if expected is not None and not 0 <= expected <= k:
         raise ValueError(f"bias_proportional: expected={expected} must be in 0 .. k={k} {shape}")
     if ffn_experts is not None and not 1 <= ffn_experts <= dims.E:
         raise ValueError(f"bias_proportional: ffn_experts={ffn_experts} must be in 1 .. {dims.E} {shape}")
+    require_counts("bias_proportional")(dims, bias, counts)
 
 
 # ---- what is checked -------------------------------------------------------------------------------------------------

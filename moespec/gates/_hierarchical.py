@@ -96,13 +96,12 @@ def _check(dims, group_indices, group_weights, logits, indices, *, k, groups):
     size = dims.E // groups
     if not 1 <= k <= size:
         raise ValueError(f"hierarchical: k={k} must be in 1 .. {size}, the experts of a group (logits has shape {tuple(logits.shape)})")
+    if indices is not None and indices.shape[1] != dims.A * k:
+        raise ValueError(f"hierarchical: indices has shape {indices.shape}, wanted {dims.A * k} columns")
     if group_indices.size and not -1 <= group_indices.min() <= group_indices.max() < groups:
         raise ValueError(f"hierarchical: group_indices holds {group_indices.min()} .. {group_indices.max()}, outside -1 .. {groups - 1}")
-    if indices is not None:
-        if indices.shape[1] != dims.A * k:
-            raise ValueError(f"hierarchical: indices has shape {indices.shape}, wanted {dims.A * k} columns")
-        if ((indices >= 0) & (indices // size != np.repeat(group_indices, k, axis=1))).any():
-            raise ValueError("hierarchical: a given expert lies outside its chosen group")
+    if indices is not None and ((indices >= 0) & (indices // size != np.repeat(group_indices, k, axis=1))).any():
+        raise ValueError("hierarchical: a given expert lies outside its chosen group")
 
 
 # ---- what is checked -------------------------------------------------------------------------------------------------

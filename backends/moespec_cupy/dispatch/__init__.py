@@ -1,0 +1,41 @@
+"""Dispatch on CuPy: one file per op, as in the reference."""
+
+from moespec_cupy.dispatch import (
+    _add,
+    _add_bias,
+    _combine,
+    _concat,
+    _decode,
+    _drop,
+    _encode,
+    _gate_rows,
+    _gather_choices,
+    _mix,
+    _one_hot,
+    _permute,
+    _plan,
+    _reroute,
+    _scatter_choices,
+    _unmix,
+    _weigh_rows,
+)
+
+OPS = {f"dispatch.{name}": module.IMPL for name, module in {
+    "add": _add,
+    "add_bias": _add_bias,
+    "combine": _combine,
+    "concat": _concat,
+    "decode": _decode,
+    "drop": _drop,
+    "encode": _encode,
+    "gate_rows": _gate_rows,
+    "gather_choices": _gather_choices,
+    "mix": _mix,
+    "one_hot": _one_hot,
+    "permute": _permute,
+    "plan": _plan,
+    "reroute": _reroute,
+    "scatter_choices": _scatter_choices,
+    "unmix": _unmix,
+    "weigh_rows": _weigh_rows,
+}.items()}

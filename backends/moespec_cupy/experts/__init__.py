@@ -1,0 +1,35 @@
+"""Experts on CuPy: one file per op, as in the reference."""
+
+from moespec_cupy.experts import (
+    _constant,
+    _copy,
+    _ffn,
+    _gelu,
+    _gelu_tanh,
+    _glu,
+    _grouped_matmul,
+    _identity,
+    _linear,
+    _moe,
+    _relu,
+    _relu2,
+    _silu,
+    _singleton,
+)
+
+OPS = {f"experts.{name}": module.IMPL for name, module in {
+    "grouped_matmul": _grouped_matmul,
+    "linear": _linear,
+    "identity": _identity,
+    "relu": _relu,
+    "relu2": _relu2,
+    "silu": _silu,
+    "gelu": _gelu,
+    "gelu_tanh": _gelu_tanh,
+    "ffn": _ffn,
+    "glu": _glu,
+    "moe": _moe,
+    "singleton": _singleton,
+    "copy": _copy,
+    "constant": _constant,
+}.items()}

@@ -1,0 +1,5 @@
+"""experts.silu."""
+
+from moespec_cupy.experts._pointwise import pointwise
+
+IMPL = pointwise("silu")
