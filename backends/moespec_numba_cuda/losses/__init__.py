@@ -1,0 +1,3 @@
+"""Losses on the device."""
+
+OPS = {}

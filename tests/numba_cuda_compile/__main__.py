@@ -1,0 +1,77 @@
+"""Compile every kernel of the Numba-CUDA backend, in every dtype, to PTX and to a cubin for the GPUs named; needs no GPU.
+
+    python tests/numba_cuda_compile [PATTERN ...] [--cc 8.0 9.0]
+
+It shows that the kernels are what Numba can compile and that the result can be assembled; nothing is executed.  Numba asks the current device for
+its compute capability when it compiles what a kernel calls: here it is told.  One process a capability, since Numba remembers.
+"""
+
+import argparse
+import subprocess
+import sys
+import time
+from fnmatch import fnmatch
+from importlib import import_module
+from itertools import permutations
+from types import SimpleNamespace
+
+from cuda.core import Linker, LinkerOptions, ObjectCode
+from numba import cuda
+from numba.cuda import dispatcher
+
+from moespec_numba_cuda import _arrays
+from moespec_numba_cuda._backend import FAMILIES
+from moespec_numba_cuda._kernel import KERNELS
+
+
+def declared(patterns):
+    """Every kernel whose module and name fit, those that are made when asked for included."""
+    for family in FAMILIES:
+        import_module(f"moespec_numba_cuda.{family}")
+    for source, target in (*permutations("fde", 2), *((letter, "i") for letter in "jkschuw")):
+        _arrays._converter(source, target)
+    for letter in "fdib":
+        _arrays._filler(letter)
+        for ndim in (1, 2, 3):
+            _arrays._copier(letter, ndim)
+    named = {f"{k.function.__module__.removeprefix('moespec_numba_cuda.')}.{k.name}({k.declared})": k for k in KERNELS}
+    return {name: k for name, k in named.items() if any(fnmatch(name, p) for p in patterns)}
+
+
+def build(kernel, t, cc):
+    """The log of what is wrong, or None."""
+    try:
+        ptx, _ = cuda.compile(kernel.function, kernel.signature(t), cc=cc, output="ptx", device=False, abi="numba")
+        code = ObjectCode.from_ptx(ptx.encode() if isinstance(ptx, str) else ptx)
+        return None if Linker(code, options=LinkerOptions(arch=f"sm_{cc[0]}{cc[1]}")).link("cubin").code else "an empty cubin"
+    except Exception as error:        # the compiler's log is what is looked for
+        return f"{type(error).__name__}: {error}"
+
+
+def compile_all(patterns, cc):
+    """How many failed."""
+    dispatcher.get_current_device = lambda: SimpleNamespace(compute_capability=cc)
+    jobs = [(name, k, t) for name, k in declared(patterns).items() for t in k.dtypes]
+    started, failed = time.perf_counter(), 0
+    for name, kernel, t in jobs:
+        log = build(kernel, t, cc)
+        if log is not None:
+            failed += 1
+            print(f"FAIL {name} T={t} {cc[0]}.{cc[1]}\n{log}", flush=True)
+    print(f"compiled (nothing executed): {len(jobs)} builds for {cc[0]}.{cc[1]}, {failed} failed, {time.perf_counter() - started:.0f} s", flush=True)
+    return failed + (not jobs)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("patterns", nargs="*", default=["*"], help="of kernels, such as 'gates.*'")
+    parser.add_argument("--cc", nargs="+", default=("8.0", "9.0"))
+    options = parser.parse_args()
+    if len(options.cc) == 1:
+        return 1 if compile_all(options.patterns, tuple(map(int, options.cc[0].split(".")))) else 0
+    runs = [subprocess.Popen([sys.executable, __file__, *options.patterns, "--cc", cc]) for cc in options.cc]
+    return max(run.wait() for run in runs)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
