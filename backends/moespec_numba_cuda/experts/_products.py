@@ -20,14 +20,14 @@ THREADS = SIDE * SIDE
 def nn(x, w, offsets):
     """[N, F]: x_n W_e; dead rows are 0."""
     out = empty((x.shape[0], w.shape[2]), x.dtype)
-    _nn(_tiles(*out.shape, len(w)), x, w, offsets, out)
+    _nn(_tiles(out.shape[0], out.shape[1], len(w)), x, w, offsets, out)
     return out
 
 
 def nt(dy, w, offsets):
     """[N, D]: dy_n W_e^T; dead rows are 0."""
     dx = empty((dy.shape[0], w.shape[1]), dy.dtype)
-    _nt(_tiles(*dx.shape, len(w)), dy, w, offsets, dx)
+    _nt(_tiles(dx.shape[0], dx.shape[1], len(w)), dy, w, offsets, dx)
     return dx
 
 

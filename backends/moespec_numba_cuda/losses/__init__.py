@@ -1,3 +1,6 @@
 """Losses on the device."""
 
-OPS = {}
+from moespec.program import Impl
+
+OPS: dict[str, Impl] = {
+}
