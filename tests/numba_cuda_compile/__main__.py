@@ -28,7 +28,7 @@ def declared(patterns):
     """Every kernel whose module and name fit, those that are made when asked for included."""
     for family in FAMILIES:
         import_module(f"moespec_numba_cuda.{family}")
-    for source, target in (*permutations("fde", 2), *((letter, "i") for letter in "jkschuw")):
+    for source, target in (*permutations("fde", 2), *((letter, "i") for letter in "jkschuw"), ("b", "f"), ("b", "d")):
         _arrays._converter(source, target)
     for letter in "fdib":
         _arrays._filler(letter)

@@ -1,11 +1,41 @@
 """Dispatch on the device."""
 
 from moespec_numba_cuda.dispatch import (
+    _add,
+    _add_bias,
     _combine,
+    _concat,
+    _decode,
+    _drop,
+    _encode,
+    _gate_rows,
+    _gather_choices,
+    _mix,
+    _one_hot,
+    _permute,
     _plan,
+    _reroute,
+    _scatter_choices,
+    _unmix,
+    _weigh_rows,
 )
 
 OPS = {
-    "dispatch.plan": _plan.IMPL,
+    "dispatch.add": _add.IMPL,
+    "dispatch.add_bias": _add_bias.IMPL,
     "dispatch.combine": _combine.IMPL,
+    "dispatch.concat": _concat.IMPL,
+    "dispatch.decode": _decode.IMPL,
+    "dispatch.drop": _drop.IMPL,
+    "dispatch.encode": _encode.IMPL,
+    "dispatch.gate_rows": _gate_rows.IMPL,
+    "dispatch.gather_choices": _gather_choices.IMPL,
+    "dispatch.mix": _mix.IMPL,
+    "dispatch.one_hot": _one_hot.IMPL,
+    "dispatch.permute": _permute.IMPL,
+    "dispatch.plan": _plan.IMPL,
+    "dispatch.reroute": _reroute.IMPL,
+    "dispatch.scatter_choices": _scatter_choices.IMPL,
+    "dispatch.unmix": _unmix.IMPL,
+    "dispatch.weigh_rows": _weigh_rows.IMPL,
 }
