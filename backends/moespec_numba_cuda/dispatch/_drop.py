@@ -34,8 +34,8 @@ def _served(ids, priority, noise, order):
     if order == "batch":
         best = empty(len(ids), read(priority).dtype)
         _best(items(len(ids)), ids, read(priority), best)
-        return by_choice(*ids.shape, ranked(best))
-    return by_choice(*ids.shape, ranked(noise, ascending=True) if order == "random" else None)
+        return by_choice(ids.shape[0], ids.shape[1], ranked(best))
+    return by_choice(ids.shape[0], ids.shape[1], ranked(noise, ascending=True) if order == "random" else None)
 
 
 @kernel("i2 T2 T1")
