@@ -1,4 +1,4 @@
-"""Sums and multiples of whole arrays: of cotangents that meet, and of losses."""
+"""Sums, products and multiples of whole arrays."""
 
 from __future__ import annotations
 
@@ -13,6 +13,13 @@ def add(a, b):
     out = empty(x.shape, x.dtype)
     _add(items(x.size), flat(x), flat(y), flat(out))
     return convert(out, a.dtype)
+
+
+def multiply(a, b):
+    """a b, number by number, of one shape and dtype."""
+    out = empty(a.shape, a.dtype)
+    _multiply(items(a.size), flat(a), flat(b), flat(out))
+    return out
 
 
 def scale(a, c):
@@ -33,3 +40,9 @@ def _add(x, y, out):
 def _scale(x, c, out):
     for i in range(cuda.grid(1), x.shape[0], cuda.gridsize(1)):
         out[i] = c * x[i]
+
+
+@kernel("T1 T1 T1")
+def _multiply(x, y, out):
+    for i in range(cuda.grid(1), x.shape[0], cuda.gridsize(1)):
+        out[i] = x[i] * y[i]

@@ -21,8 +21,7 @@ def backward(saved, dy):
     rows, weights, row = saved
     x, w, d = common(rows, weights, dy)
     found = counting_sort(row, len(x))
-    dweights = empty(w.shape, w.dtype)
-    _to_weights(items(w.size), x, read(row, "int64"), d, dweights)
+    dweights = combine_to_weights(x, read(row, "int64"), d)
     return like(rows, combine_to_rows(w, d, found.order, found.offsets)), like(weights, dweights)
 
 
@@ -38,6 +37,13 @@ def combine_to_rows(weights, dy, order, offsets):
     drows = empty((len(offsets) - 1, dy.shape[1]), dy.dtype)
     _to_rows(items(drows.size), weights, dy, order, offsets, drows)
     return drows
+
+
+def combine_to_weights(rows, row, dy):
+    """[T, K]: the inner products of a token's cotangent with its rows; 0 where there is none."""
+    dweights = empty(row.shape, dy.dtype)
+    _to_weights(items(row.size), rows, row, dy, dweights)
+    return dweights
 
 
 @kernel("T2 T2 i2 T2")
@@ -66,7 +72,6 @@ def _to_rows(weights, dy, order, offsets, drows):
 
 @kernel("T2 i2 T2 T2")
 def _to_weights(rows, row, dy, dweights):
-    """The inner products of a token's cotangent with its rows; 0 where there is none."""
     choices = row.shape[1]
     for i in range(cuda.grid(1), row.shape[0] * choices, cuda.gridsize(1)):
         t, j = i // choices, i % choices
