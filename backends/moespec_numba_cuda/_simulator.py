@@ -13,6 +13,7 @@ from threading import Barrier, Lock
 import numpy as np
 from numba.core import types
 from numba.cuda.simulator import kernel as simulator
+from numba.cuda.simulator.cudadrv.devicearray import FakeCUDAArray
 from numba.cuda.simulator.kernelapi import Dim3, FakeCUDAShared
 from numba.np.numpy_support import as_dtype
 
@@ -65,3 +66,4 @@ def _shared_array(self, shape, dtype):
 simulator.BlockManager.run = _run_block
 simulator.BlockThread.syncthreads = _meet
 FakeCUDAShared.array = _shared_array
+FakeCUDAArray.shape = property(lambda self: self._ary.shape)           # a device array's has negative indices as well
