@@ -1,6 +1,7 @@
 """Losses on the device."""
 
 from moespec_numba_cuda.losses import (
+    _batchwise_threshold,
     _communication_balance,
     _cooperation,
     _device_balance,
@@ -16,11 +17,13 @@ from moespec_numba_cuda.losses import (
     _mixture_nll_classification,
     _pooled_balance,
     _router_entropy,
+    _sequence_balance,
     _specialisation,
     _z_loss,
 )
 
 OPS = {
+    "losses.batchwise_threshold": _batchwise_threshold.IMPL,
     "losses.communication_balance": _communication_balance.IMPL,
     "losses.cooperation": _cooperation.IMPL,
     "losses.device_balance": _device_balance.IMPL,
@@ -36,6 +39,7 @@ OPS = {
     "losses.mixture_nll_classification": _mixture_nll_classification.IMPL,
     "losses.pooled_balance": _pooled_balance.IMPL,
     "losses.router_entropy": _router_entropy.IMPL,
+    "losses.sequence_balance": _sequence_balance.IMPL,
     "losses.specialisation": _specialisation.IMPL,
     "losses.z_loss": _z_loss.IMPL,
 }
