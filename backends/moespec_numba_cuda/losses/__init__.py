@@ -1,6 +1,45 @@
 """Losses on the device."""
 
-from moespec.program import Impl
+from moespec_numba_cuda.losses import (
+    _batchwise_threshold,
+    _communication_balance,
+    _cooperation,
+    _device_balance,
+    _gate_l1,
+    _global_balance,
+    _heterogeneous_balance,
+    _hierarchical_load_cv2,
+    _importance_cv2,
+    _load,
+    _load_balance,
+    _load_cv2,
+    _mixture_nll,
+    _mixture_nll_classification,
+    _pooled_balance,
+    _router_entropy,
+    _sequence_balance,
+    _specialisation,
+    _z_loss,
+)
 
-OPS: dict[str, Impl] = {
+OPS = {
+    "losses.batchwise_threshold": _batchwise_threshold.IMPL,
+    "losses.communication_balance": _communication_balance.IMPL,
+    "losses.cooperation": _cooperation.IMPL,
+    "losses.device_balance": _device_balance.IMPL,
+    "losses.gate_l1": _gate_l1.IMPL,
+    "losses.global_balance": _global_balance.IMPL,
+    "losses.heterogeneous_balance": _heterogeneous_balance.IMPL,
+    "losses.hierarchical_load_cv2": _hierarchical_load_cv2.IMPL,
+    "losses.importance_cv2": _importance_cv2.IMPL,
+    "losses.load": _load.IMPL,
+    "losses.load_balance": _load_balance.IMPL,
+    "losses.load_cv2": _load_cv2.IMPL,
+    "losses.mixture_nll": _mixture_nll.IMPL,
+    "losses.mixture_nll_classification": _mixture_nll_classification.IMPL,
+    "losses.pooled_balance": _pooled_balance.IMPL,
+    "losses.router_entropy": _router_entropy.IMPL,
+    "losses.sequence_balance": _sequence_balance.IMPL,
+    "losses.specialisation": _specialisation.IMPL,
+    "losses.z_loss": _z_loss.IMPL,
 }
