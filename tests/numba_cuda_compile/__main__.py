@@ -28,9 +28,9 @@ def declared(patterns):
     """Every kernel whose module and name fit, those that are made when asked for included."""
     for family in FAMILIES:
         import_module(f"moespec_numba_cuda.{family}")
-    for source, target in (*permutations("fde", 2), *((letter, "i") for letter in "jkschuw"), ("b", "f"), ("b", "d")):
+    for source, target in (*permutations("fde", 2), *((letter, "i") for letter in "jkschuw"), ("b", "f"), ("b", "d"), ("i", "d"), ("i", "f")):
         _arrays._converter(source, target)
-    for letter in "fdib":
+    for letter in "fdijb":
         _arrays._filler(letter)
         for ndim in (1, 2, 3):
             _arrays._copier(letter, ndim)
