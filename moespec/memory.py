@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from math import prod
-
 import numpy as np
 
 LINE = 64               # bytes
@@ -16,10 +14,14 @@ def aligned(shape, dtype, make=np.empty):
     NumPy's own large arrays begin 16 bytes after one: every other vector of a row then lies in two lines, and products with few rows
     take a quarter longer.
     """
-    shape = (shape,) if isinstance(shape, int) else tuple(shape)
-    dtype, count = np.dtype(dtype), prod(shape)
-    if count * dtype.itemsize < LARGE:
-        return make(shape, dtype)
-    whole = make(count + LINE // dtype.itemsize, dtype)
-    start = -whole.__array_interface__["data"][0] % LINE // dtype.itemsize
-    return whole[start:start + count].reshape(shape)
+    array = make(shape, dtype)
+    if array.nbytes < LARGE or not _beyond(array):
+        return array
+    whole = make(array.size + LINE // array.itemsize, dtype)
+    start = -_beyond(whole) % LINE // array.itemsize
+    return whole[start:start + array.size].reshape(array.shape)
+
+
+def _beyond(array):
+    """Bytes between the start of a cache line and the first element."""
+    return array.__array_interface__["data"][0] % LINE

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 
 from moespec import pair_rules as _rules  # noqa: F401  (fills the table that Pair looks up)
@@ -15,7 +17,11 @@ __all__ = [
 
 def acc(x):
     """The dtype that values like `x` (an array or a dtype) are computed and accumulated in: float32 at least."""
-    dtype = np.dtype(getattr(x, "dtype", x))
+    return _acc(np.dtype(getattr(x, "dtype", x)))
+
+
+@cache
+def _acc(dtype):
     return np.dtype(WIDE.get(dtype.name, "float64"))
 
 

@@ -12,7 +12,7 @@ import moespec
 PACKAGE = Path(moespec.__file__).parent
 # Floors of docs/design.md: a module imports from lower floors, or from its own room.
 FLOORS = [
-    {"pairs"}, {"pair_rules"}, {"numerics"}, {"indexing", "op"}, {"corpus"}, {"program"}, {"fuse"},
+    {"memory", "pairs"}, {"pair_rules"}, {"numerics"}, {"indexing", "op"}, {"corpus"}, {"program"}, {"fuse"},
     {"gates", "dispatch", "experts", "losses"}, {"registry"}, {"backend"}, {"layer"}, {"models"}, {"conformance", "interop"}, {"cli"}, {"__main__"},
 ]
 FLOOR = {room: level for level, rooms in enumerate(FLOORS) for room in rooms}
