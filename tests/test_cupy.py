@@ -66,7 +66,7 @@ def test_products_in_a_loop_over_the_experts(monkeypatch):
     assert BACKEND.declares["stores"]["experts.glu"]["dx_gate"] == "dtype"
     for name in ("grouped_matmul", "linear", "ffn", "glu", "moe"):
         passes(verify(BACKEND, op=f"experts.{name}", dtypes=["float32", "float16"], errors=False))
-    with pytest.raises(ValueError, match="gemm='none' is not one of tile, loop"):
+    with pytest.raises(ValueError, match="gemm='none' is not one of tile, loop, nvmath"):
         BACKEND.gemm = "none"
 
 

@@ -35,7 +35,8 @@ def driver():
 def commit():
     here = Path(__file__).parent
     found = said(["git", "-C", str(here), "rev-parse", "--short=12", "HEAD"])
-    return found + ("+changes" if found and said(["git", "-C", str(here), "status", "--porcelain", "--untracked-files=no"]) else "") or "no repository"
+    changed = said(["git", "-C", str(here), "status", "--porcelain", "--untracked-files=no"])
+    return f"{found}{', with changes' if changed else ''}" if found else "no repository"
 
 
 def said(command):

@@ -57,7 +57,7 @@ def ready(layer):
         try:
             run, peak, to_numpy = make()
             found = [to_numpy(a) for a in run() or ()]
-        except Absent as error:
+        except (Absent, ModuleNotFoundError) as error:
             known[name] = {"absent": str(error)}
         except Exception as error:          # another candidate's trouble is no reason to measure nothing
             known[name] = {"absent" if name == "torch" else "failed": f"{type(error).__name__}: {error}"[:500]}

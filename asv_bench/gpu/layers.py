@@ -51,7 +51,8 @@ class Layer:
         """A function: the nine products as dense ones of as many operations, by cuBLAS."""
         (t, d, f, _, k), product = self.shape, _launcher.get().matmul
         n = t * k
-        x, dx, h, dh, w, dw, back, dback = (self.machine.normal(size, self.dtype) for size in [(n, d)] * 2 + [(n, f)] * 2 + [(d, f)] * 2 + [(f, d)] * 2)
+        sizes = [(n, d)] * 2 + [(n, f)] * 2 + [(d, f)] * 2 + [(f, d)] * 2
+        x, dx, h, dh, w, dw, back, dback = (self.machine.normal(size, self.dtype) for size in sizes)
 
         def run():
             product(x, w, dh)                               # forward: gate, up, down

@@ -15,12 +15,13 @@ class Gpu:
 
     def __init__(self):
         import cupy
+
         from moespec_cupy import BACKEND
         self.cupy, self.backend, self.pool = cupy, BACKEND, cupy.get_default_memory_pool()
         cupy.random.seed(0)
 
     def normal(self, shape, dtype, scale=1.0):
-        values = self.cupy.random.standard_normal(shape, dtype="float32")
+        values = self.cupy.random.standard_normal(shape, dtype=np.float32)
         values *= np.float32(scale)
         return values.astype(np.dtype(dtype), copy=False)
 

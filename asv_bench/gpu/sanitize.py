@@ -18,11 +18,13 @@ def work(options):
     watched = [] if program is None or options.dry_run else [program, "--tool", tool, "--error-exitcode", str(FOUND), "--print-limit", "20"]
     if not watched and not options.dry_run:
         return {"ok": True, "tool": tool, "not_run": "compute-sanitizer is not on PATH, nor in CUDA_HOME or /usr/local/cuda"}
-    done = subprocess.run([*watched, sys.executable, "-m", "gpu.subset", *["--dry-run"] * options.dry_run], capture_output=True, text=True, check=False)
+    command = [*watched, sys.executable, "-m", "gpu.subset", *["--dry-run"] * options.dry_run]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     text = done.stdout + done.stderr
     print(text)
-    summary = [line.strip("= ") for line in text.splitlines() if "SUMMARY" in line]
-    found = {"ok": done.returncode == 0, "tool": tool, "summary": ["without compute-sanitizer"] if options.dry_run else summary, "ops": re.findall(r"^\w+\.\w+: .*$", text, re.MULTILINE)}
+    summary = ["without compute-sanitizer"] if options.dry_run else [line.strip("= ") for line in text.splitlines() if "SUMMARY" in line]
+    ops = re.findall(r"^\w+\.\w+: .*$", text, re.MULTILINE)
+    found = {"ok": done.returncode == 0 and bool(ops), "tool": tool, "summary": summary, "ops": ops}
     return found if found["ok"] else {**found, "message": text.strip()[-2000:]}
 
 

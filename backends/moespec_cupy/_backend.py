@@ -13,6 +13,7 @@ import numpy as np
 
 from moespec.program import Impl
 from moespec_cupy import _admit, _launcher, _options
+from moespec_cupy._nvmath import HOW_TO_GET
 
 FAMILIES = ("gates", "dispatch", "experts", "losses")
 
@@ -50,6 +51,8 @@ class CupyBackend:
             return False, f"installed, no device ({str(error).strip().splitlines()[0]})"
         if not count:
             return False, "installed, no device (none is visible)"
+        if self.gemm == "nvmath" and find_spec("nvmath") is None:
+            return False, f"gemm='nvmath' needs nvmath-python: {HOW_TO_GET}"
         device = cupy.cuda.Device()
         name = cupy.cuda.runtime.getDeviceProperties(device.id)["name"].decode()
         return True, f"{name}, compute capability {device.compute_capability}, CuPy {cupy.__version__}, products by {self.gemm}"
@@ -64,7 +67,7 @@ class CupyBackend:
 
     @property
     def gemm(self):
-        """How products of experts are computed: "tile" or "loop"; by default what MOESPEC_CUPY_GEMM says, else tile."""
+        """How products of experts are computed: "tile", "loop" or "nvmath"; by default what MOESPEC_CUPY_GEMM says, else tile."""
         return _options.gemm()
 
     @gemm.setter
