@@ -3,6 +3,7 @@
 import ctypes
 import shutil
 import sys
+from itertools import pairwise
 from types import SimpleNamespace
 
 import numpy as np
@@ -104,7 +105,7 @@ def test_what_is_handed_over_is_the_product_of_every_expert(a, b, out, transpose
     a, b, out = (array(shape, dtype) for shape in (a, b, out))
     before, call = out.copy(), products()
     assert call(a, b, out, BOUNDS, *transposed)
-    for e, (start, stop) in enumerate(zip(BOUNDS[:-1], BOUNDS[1:], strict=True)):
+    for e, (start, stop) in enumerate(pairwise(BOUNDS)):
         left, right, got, was = (np.asarray(x[start:stop] if x.ndim == 2 else x[e]).astype("float64") for x in (a, b, out, before))
         left, right = (x.T if t else x for x, t in zip((left, right), transposed, strict=True))
         assert np.array_equal(got, left @ right if stop > start else was)
