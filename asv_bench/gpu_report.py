@@ -38,7 +38,7 @@ class Stage(NamedTuple):
     seconds: int
 
 
-STAGES = {"about": Stage("about", "", 60), "verify": Stage("verify", "tile", 240), "verify-loop": Stage("verify", "loop", 120),
+STAGES = {"about": Stage("about", "", 60), "verify": Stage("verify", "tile", 300), "verify-loop": Stage("verify", "loop", 120),
           "verify-nvmath": Stage("verify", "nvmath", 120), "tests": Stage("tests", "", 120), "memcheck": Stage("sanitize", "memcheck", 120),
           "racecheck": Stage("sanitize", "racecheck", 120), "bench": Stage("bench", "", 240)}
 

@@ -53,7 +53,8 @@ def row(shape, dtype, **times):
     def found(t):
         return {"min_ms": t, "median_ms": t, "tflops": 1.0, "peak_bytes": 2**20} if isinstance(t, float) else {"absent": t}
 
-    return {"shape": shape, "dtype": dtype, "candidates": {name: found(t) for name, t in times.items()}, "parts": {"plan": {"ms": 0.5, "gb_per_s": 9.0}}}
+    return {"shape": shape, "dtype": dtype, "candidates": {name: found(t) for name, t in times.items()},
+            "parts": {"plan": {"ms": 0.5, "gb_per_s": 9.0}}}
 
 
 SMALL, LARGE = [8192, 768, 256, 128, 8], [8192, 4096, 14336, 8, 2]

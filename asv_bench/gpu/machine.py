@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from time import perf_counter
 
 import ml_dtypes  # noqa: F401  (teaches NumPy the name "bfloat16")
@@ -50,7 +51,10 @@ class Gpu:
         return Highest.most
 
     def tidy(self):
+        """Gives back what nobody uses."""
         self.pool.free_all_blocks()
+        if torch := sys.modules.get("torch"):
+            torch.cuda.empty_cache()
 
     def torch_device(self, torch):
         """Where torch computes, or None and the reason."""

@@ -61,7 +61,3 @@ class TorchLayer:
 
     def to_numpy(self, tensor):
         return tensor.float().cpu().numpy()
-
-    def tidy(self):
-        if self.device == "cuda":
-            self.torch.cuda.empty_cache()

@@ -15,6 +15,7 @@ from moespec.program import Impl
 from moespec_cupy import _admit, _launcher, _options
 from moespec_cupy._nvmath import HOW_TO_GET
 
+HOW_TO_GET_CUPY = "pip install 'moespec[cupy-cuda13]' (or cupy-cuda12)"
 FAMILIES = ("gates", "dispatch", "experts", "losses")
 
 # What goes through memory between two products is in the dtype of the rows, as tensor cores take it.
@@ -43,7 +44,7 @@ class CupyBackend:
 
     def available(self):
         if find_spec("cupy") is None:
-            return False, "not installed: pip install 'moespec[cupy-cuda13]' (or cupy-cuda12)"
+            return False, f"not installed: {HOW_TO_GET_CUPY}"
         try:
             import cupy
             count = cupy.cuda.runtime.getDeviceCount()
@@ -51,6 +52,10 @@ class CupyBackend:
             return False, f"installed, no device ({str(error).strip().splitlines()[0]})"
         if not count:
             return False, "installed, no device (none is visible)"
+        try:
+            cupy.cuda.nvrtc.getVersion()
+        except Exception as error:
+            return False, f"installed, no compiler for the device ({str(error).strip().splitlines()[0]}): {HOW_TO_GET_CUPY}"
         if self.gemm == "nvmath" and find_spec("nvmath") is None:
             return False, f"gemm='nvmath' needs nvmath-python: {HOW_TO_GET}"
         device = cupy.cuda.Device()
