@@ -107,12 +107,14 @@ def fake_cupy(count, nvrtc=lambda: (13, 0)):
     (lambda: 0, False, "installed, no device (none is visible)"),
     (lambda: 1, True, "NVIDIA H200, compute capability 90, CuPy 14.2.0, products by tile")])
 def test_states_of_an_installed_package(count, ready, told, monkeypatch):
+    monkeypatch.setattr(REAL, "_device", None)
     monkeypatch.setitem(sys.modules, "cupy", fake_cupy(count))
     monkeypatch.setattr("moespec_cupy._backend.find_spec", lambda name: name)
     assert REAL.available() == (ready, told)
 
 
 def test_state_without_a_compiler(monkeypatch):
+    monkeypatch.setattr(REAL, "_device", None)
     monkeypatch.setitem(sys.modules, "cupy", fake_cupy(lambda: 1, without_nvrtc))
     monkeypatch.setattr("moespec_cupy._backend.find_spec", lambda name: name)
     ready, why = REAL.available()
@@ -121,6 +123,7 @@ def test_state_without_a_compiler(monkeypatch):
 
 
 def test_state_without_nvmath(monkeypatch):
+    monkeypatch.setattr(REAL, "_device", None)
     monkeypatch.setitem(sys.modules, "cupy", fake_cupy(lambda: 1))
     monkeypatch.setattr("moespec_cupy._backend.find_spec", lambda name: None if name == "nvmath" else name)
     assert REAL.available()[0]
@@ -131,6 +134,7 @@ def test_state_without_nvmath(monkeypatch):
 
 
 def test_state_without_the_package(monkeypatch):
+    monkeypatch.setattr(REAL, "_device", None)
     monkeypatch.setattr("moespec_cupy._backend.find_spec", lambda name: None)
     ready, why = REAL.available()
     assert not ready
