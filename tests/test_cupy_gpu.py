@@ -125,23 +125,23 @@ def test_work_is_queued_on_the_callers_stream(cp):
 
 
 def test_forward_and_backward_are_captured_and_replayed(cp):
-    run, x = step("mixtral")
-    other, first = x[::-1].copy(), x.copy()
-    wanted = {}
-    for key, values in (("first", first), ("other", other)):
-        x[...] = values
-        wanted[key] = bits(run())
-    stream = cp.cuda.Stream(non_blocking=True)
+    run, x = step("mixtral", "float32")
+    stream, wanted, replayed = cp.cuda.Stream(non_blocking=True), {}, {}
+    cp.cuda.Device().synchronize()             # a non-blocking stream waits for nobody
     with stream:
-        run()
+        inputs = {"first": x.copy(), "other": x[::-1].copy()}
+        for key, values in inputs.items():
+            x[...] = values
+            wanted[key] = [BACKEND.to_numpy(a) for a in run()]
         stream.begin_capture()
         results = run()
         graph = stream.end_capture()
-        for key, values in (("first", first), ("other", other), ("first", first)):
-            x[...] = values
+        for key in ("first", "other", "first"):
+            x[...] = inputs[key]
             graph.launch(stream)
-            stream.synchronize()
-            assert bits(results) == wanted[key]
+            assert replayed.setdefault(key, bits(results)) == bits(results)
+            for a, b in zip(results, wanted[key], strict=True):       # not bit for bit: the router's products are tiles in a graph
+                assert np.abs(BACKEND.to_numpy(a) - b).max() <= 1e-5 * np.abs(b).max()
 
 
 def test_memory_comes_from_the_callers_pool(cp):

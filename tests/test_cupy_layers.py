@@ -58,6 +58,16 @@ def test_products_by_cublas_wait_once_a_forward(way, looks, monkeypatch):
     assert [a.shape for a in looks] == [(5,)]                      # the offsets
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_stream_that_is_captured_is_spared_cublas(dtype, monkeypatch):
+    wanted = step(LAYERS["mixtral"], dtype)
+    monkeypatch.setattr(type(_launcher.get()), "capturing", lambda self: True)
+    monkeypatch.setattr(type(_launcher.get()), "matmul", None)
+    for a, b in zip(step(LAYERS["mixtral"], dtype), wanted, strict=True):
+        a, b = (BACKEND.to_numpy(array).astype("float64") for array in (a, b))
+        assert np.abs(a - b).max() <= (1e-5 if dtype == "float32" else 3e-2) * np.abs(b).max()
+
+
 def test_two_runs_are_equal_bit_for_bit():
     first, second = ([BACKEND.to_numpy(a).tobytes() for a in step(LAYERS["deepseek"], "bfloat16")] for _ in range(2))
     assert first == second

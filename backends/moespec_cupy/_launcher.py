@@ -16,6 +16,7 @@ class Launcher(Protocol):
     def launch(self, source: str, name: str, grid, args) -> None: ...
     def matmul(self, a, b, out) -> None: ...
     def grouped_matmul(self, a, b, out, bounds, transpose_a, transpose_b) -> bool: ...       # moespec_cupy.experts._products.by_expert
+    def capturing(self) -> bool: ...                              # whether the caller's stream is being captured into a graph
     def accept(self, array) -> Any: ...                           # any array of the device as one of xp's, without a copy
     def to_numpy(self, array) -> Any: ...
 
@@ -54,6 +55,9 @@ class CupyLauncher:
     def grouped_matmul(self, a, b, out, bounds, transpose_a, transpose_b):
         """The products of all experts in one call of cuBLAS; false if it does not take them."""
         return self._grouped_products(a, b, out, bounds, transpose_a, transpose_b)
+
+    def capturing(self):
+        return self.xp.cuda.get_current_stream().is_capturing()
 
     def accept(self, array):
         if isinstance(array, self.xp.ndarray):

@@ -126,6 +126,9 @@ class EmulatedLauncher:
                 self.matmul(left.T if transpose_a else left, right.T if transpose_b else right, to)
         return True
 
+    def capturing(self):
+        return False
+
     def accept(self, array):
         return self.xp.asarray(array)
 
