@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import moespec
-from moespec.models import deepseekmoe2024, expert_choice2022, gshard2020, mixtral, switch2021
+from moespec.models import deepseekmoe2024, expert_choice2022, gshard2020, mixtral, soft_moe2023, switch2021
 from moespec_cupy import _launcher
 from moespec_cupy._kernel import Grid, Kernels
 from moespec_cupy._source import ROOT
@@ -20,7 +20,8 @@ if shutil.which("g++") is None:
 from cupy_emulated import BACKEND, DeviceArray
 
 LAYERS = {"mixtral": mixtral(4, 8, 2), "deepseek": deepseekmoe2024(n=4, width=8, k=2), "switch": switch2021(n=4, width=8),
-          "gshard": gshard2020(n=4, width=8), "expert choice": expert_choice2022(n=4, width=8)}
+          "gshard": gshard2020(n=4, width=8), "expert choice": expert_choice2022(n=4, width=8),
+          "soft": soft_moe2023(n=4, width=8)}
 
 
 def step(spec, dtype="float32"):
