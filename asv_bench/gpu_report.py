@@ -1,6 +1,8 @@
 """Everything that has to be known of the CuPy backend on a GPU, in one command:
 
-    python asv_bench/gpu_report.py [--quick] [--only STAGE ...]
+    pip install '.[cupy-cuda13,nvmath-cuda13,test]' torch && python asv_bench/gpu_report.py [--quick] [--only STAGE ...]
+
+(nvmath and torch may be left out: what needs them is then told to be absent.)
 
 It writes docs/reports/gpu-<device>-<date>.md and .json, with the device, the results of the suite in every way of computing products, of
 the tests that need a GPU and of compute-sanitizer, times beside torch and cuBLAS, and the goals, reached or not.  A stage that fails or
@@ -52,12 +54,15 @@ def main(argv=None):
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="default: docs/reports; in a dry run a temporary folder")
     options = parser.parse_args(argv)
     folder = options.out or (Path(tempfile.mkdtemp(prefix="gpu-dry-run-")) if options.dry_run else ROOT / "docs" / "reports")
-    folder.mkdir(parents=True, exist_ok=True)
     report = {"date": date.today().isoformat(), "dry_run": options.dry_run, "quick": options.quick, "stages": {}}
     with tempfile.TemporaryDirectory() as room:
         for name in options.only:
             report["stages"][name] = run(STAGES[name], Path(room) / f"{name}.json", options)
             print(f"{name}: {'ok' if report['stages'][name]['ok'] else 'FAILED'}, {report['stages'][name]['seconds']:.0f} s", flush=True)
+            if name == "about" and not options.dry_run and not report["stages"][name]["ok"]:
+                print(report["stages"][name].get("message"))
+                return 1                              # no device: nothing to report
+            folder.mkdir(parents=True, exist_ok=True)
             _keep_checks(Path(room), folder, report)
             write(report, folder)                     # after every stage: an interrupted run leaves what it found
     return 0 if all(stage["ok"] for stage in report["stages"].values()) else 1

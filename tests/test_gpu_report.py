@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+import moespec_cupy
+
 ROOT = Path(__file__).parents[1]
 PROGRAM = ROOT / "asv_bench" / "gpu_report.py"
 
@@ -47,6 +49,14 @@ def test_a_stage_that_fails_or_takes_too_long_does_not_stop_the_next(tmp_path, m
     page = next(tmp_path.glob("*.md")).read_text()
     assert "No module named gpu.nothing_of_this_name" in page
     assert "stopped after 0 s" in page
+
+
+@pytest.mark.skipif(moespec_cupy.BACKEND.available()[0], reason="there is a GPU")
+def test_without_a_device_there_is_no_report(tmp_path, capsys):
+    import gpu_report
+    assert gpu_report.main(["--out", str(tmp_path / "reports")]) == 1
+    assert "about: FAILED" in capsys.readouterr().out
+    assert not list(tmp_path.iterdir())
 
 
 def row(shape, dtype, **times):

@@ -7,14 +7,14 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from gpu.stage import main
+from moespec.backend import load
 
 PACKAGES = ("numpy", "ml_dtypes", "cupy-cuda13x", "cupy-cuda12x", "cuda-toolkit", "nvmath-python", "torch")
 
 
 def work(options):
-    from gpu.machine import machine
-    ready, told = machine(options.dry_run).backend.available()
-    found = {"ok": ready, "device": told, "python": platform.python_version(), "commit": commit(), "versions": versions()}
+    ready, told = load("cupy_emulated:BACKEND" if options.dry_run else "moespec_cupy:BACKEND").available()
+    found = {"ok": ready, "device": told, "message": "" if ready else told, "python": platform.python_version(), "commit": commit(), "versions": versions()}
     return found if options.dry_run or not ready else {**found, **of_the_device()}
 
 
