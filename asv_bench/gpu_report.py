@@ -13,6 +13,7 @@ a GPU, on the emulation of the tests and at tiny sizes: nothing they print means
 from __future__ import annotations
 
 import argparse
+import gzip
 import json
 import os
 import re
@@ -109,9 +110,11 @@ def file_name(report):
 
 
 def _keep_checks(room, folder, report):
-    """Every single check of the suite, beside the page."""
+    """Every single check of the suite, beside the page; compressed, as there are some hundred thousand."""
     for path in room.glob("*.checks.json"):
-        path.replace(folder / f"{Path(file_name(report)).stem}-{path.name}")
+        kept = folder / f"{Path(file_name(report)).stem}-{path.name}.gz"
+        kept.write_bytes(gzip.compress(path.read_bytes(), mtime=0))
+        path.unlink()
 
 
 if __name__ == "__main__":

@@ -14,7 +14,8 @@ PACKAGES = ("numpy", "ml_dtypes", "cupy-cuda13x", "cupy-cuda12x", "cuda-toolkit"
 
 def work(options):
     ready, told = load("cupy_emulated:BACKEND" if options.dry_run else "moespec_cupy:BACKEND").available()
-    found = {"ok": ready, "device": told, "message": "" if ready else told, "python": platform.python_version(), "commit": commit(), "versions": versions()}
+    found = {"ok": ready, "device": told, "message": "" if ready else told,
+             "python": platform.python_version(), "commit": commit(), "versions": versions()}
     return found if options.dry_run or not ready else {**found, **of_the_device()}
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from gpu.stage import main
 
-PLACES = ("/usr/local/cuda/bin", "/opt/cuda/bin")
+PLACES = ("/usr/local/cuda/bin", "/opt/cuda/bin", *sorted(map(str, Path("/usr/local").glob("cuda-*/bin")), reverse=True))
 FOUND = 9                       # the exit status if it found something
 
 
