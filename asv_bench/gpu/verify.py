@@ -24,7 +24,7 @@ def work(options):
     return {"ok": found.ok and real and done.returncode == 0, "way": way, "execution": found.execution, "device": found.device,
             "executed": found.executed, "failed": len(found.failures), "weak": sum(r.status == "weak" for r in found.results),
             "not_run_checks": sum(r.status == "skip" for r in found.results),
-            "first_failures": [f"{r.id}: {r.message}" for r in found.failures[:20]], "checks": report.name}
+            "first_failures": [f"{r.id}: {r.message}" for r in found.failures[:20]]}
 
 
 def scope(way, dry_run):
