@@ -5,6 +5,7 @@ The host code knows no array library: `xp` is the one that the launcher works on
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -57,8 +58,14 @@ class Kernels:
             raise TypeError(f"kernel {name} takes {len(parameters)} arguments, got {len(args)}")
         types = _types(name, parameters, args)
         if grid.blocks > 0:
-            source = compose(self.path, types["T"].name, types["U"].name)
+            source = compose(self.path, name_of(types["T"]), name_of(types["U"]))
             _launcher.get().launch(source, name, grid, [_marshal(name, p, a, types) for p, a in zip(parameters, args, strict=True)])
+
+
+@cache
+def name_of(dtype):
+    """NumPy puts a name together whenever it is asked for one."""
+    return dtype.name
 
 
 def _types(name, parameters, args):
