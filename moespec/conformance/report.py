@@ -78,8 +78,8 @@ class Report:
         return table
 
     def to_dict(self):
-        return {"backend": self.backend, "device": self.device, "seed": self.seed, "execution": self.execution, "date": self.date, "executed": self.executed,
-                "failed": len(self.failures), "results": [{"id": r.id, **asdict(r)} for r in self.results]}
+        return {"backend": self.backend, "device": self.device, "seed": self.seed, "execution": self.execution, "date": self.date,
+                "executed": self.executed, "failed": len(self.failures), "results": [{"id": r.id, **asdict(r)} for r in self.results]}
 
     @classmethod
     def from_dict(cls, d):
