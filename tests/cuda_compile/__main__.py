@@ -23,6 +23,7 @@ from moespec_cupy._source import ROOT, compose, signatures, texts, variants
 
 ARCHITECTURES = ("sm_80", "sm_90", "sm_100")
 RESOURCES = re.compile(r"entry function '(\w+)'.*?(\d+) bytes stack frame, (\d+) bytes spill stores.*?Used (\d+) registers([^\n]*)", re.DOTALL)
+SPILLED = {"experts": 0}              # bytes that a kernel of a family may spill: products none, others a few outside their loops
 
 
 class Use(NamedTuple):
@@ -45,7 +46,7 @@ def build(job):
         return job, {}, str(error)
     uses = used(log.getvalue())
     wrong = [f"no kernel {name} in what was compiled" for name in signatures(path) if name not in uses]
-    wrong += [f"{name} spills {use.spilled} bytes of {use.registers} registers" for name, use in uses.items() if use.spilled]
+    wrong += [f"{name} spills {use.spilled} bytes of {use.registers} registers" for name, use in uses.items() if use.spilled > SPILLED.get(path.parent.name, 16)]
     return job, uses, "\n".join(wrong) or None
 
 
