@@ -46,7 +46,8 @@ def build(job):
         return job, {}, str(error)
     uses = used(log.getvalue())
     wrong = [f"no kernel {name} in what was compiled" for name in signatures(path) if name not in uses]
-    wrong += [f"{name} spills {use.spilled} bytes of {use.registers} registers" for name, use in uses.items() if use.spilled > SPILLED.get(path.parent.name, 16)]
+    most = SPILLED.get(path.parent.name, 16)
+    wrong += [f"{name} spills {use.spilled} bytes of {use.registers} registers" for name, use in uses.items() if use.spilled > most]
     return job, uses, "\n".join(wrong) or None
 
 
