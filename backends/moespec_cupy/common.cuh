@@ -4,7 +4,7 @@
 #include <cuda_fp16.h>
 
 // The host reads the parameters of kernels that are declared like this.
-#define KERNEL extern "C" __global__ void __launch_bounds__(1024)
+#define KERNEL extern "C" __global__ void __launch_bounds__(1024, 1)
 
 typedef long long i64;
 typedef float f32;

@@ -8,7 +8,6 @@ from moespec_cupy._kernel import Grid, Kernels, accumulation, empty, items, read
 
 KERNELS = Kernels(__file__, "_grouped.cu")
 THREADS = 256                 # as in simt.cuh and tensor.cuh
-MOST = 1 << 16
 
 
 class Groups(NamedTuple):
@@ -28,10 +27,14 @@ def groups(offsets) -> Groups:
     return Groups(offsets, _launcher.get().to_numpy(offsets).tolist() if _options.gemm() != "tile" else None)
 
 
+def side(dtype):
+    """Rows and columns of a tile."""
+    return 128 if dtype.itemsize == 2 else 64
+
+
 def tiles(rows, columns, experts, dtype):
     """A block for every tile of [rows, columns], some of which turn out to be empty."""
-    size = 128 if dtype.itemsize == 2 else 64
-    return Grid(min((rows // size + experts + 1) * -(-columns // size), MOST), THREADS)
+    return Grid((rows // side(dtype) + experts + 1) * -(-columns // side(dtype)), THREADS)
 
 
 def nn(x, w, own, b=None):
@@ -63,7 +66,7 @@ def tn(x, dy, own, index=None):
     (rows, width), height, experts = dy.shape, x.shape[1], len(own.offsets) - 1
     dw = empty((experts, height, width), x.dtype)
     if own.bounds is None:
-        grid = Grid(min(experts * -(-height // 64) * -(-width // 64), MOST), THREADS)
+        grid = Grid(experts * -(-height // side(x.dtype)) * -(-width // side(x.dtype)), THREADS)
         KERNELS("grouped_tn", grid, x, index, dy, own.offsets, dw, rows, len(x), height, width, experts)
         return dw
     dw[...] = 0
