@@ -13,7 +13,7 @@ class Tokens(NamedTuple):
 
     order: Any              # T     sorted place -> token, or None
     place: Any              # T     token -> sorted place, or None
-    own: _products.Groups   # which sorted places are whose
+    own: _products.Groups
 
     def sort(self, x):
         return read(x) if self.order is None else take_rows(x, self.order)
@@ -25,8 +25,8 @@ class Tokens(NamedTuple):
 def groups_of(group, tokens, groups=1):
     """The tokens of group 0, 1, ...; None is one group."""
     if group is not None:
-        order, place, offsets = counting_sort(group, groups)
-        return Tokens(order, place, _products.groups(offsets))
+        found = counting_sort(group, groups)
+        return Tokens(found.order, found.place, _products.groups(found.offsets))
     offsets = zeros(2, "int64")
     offsets[1:] = tokens
     return Tokens(None, None, _products.groups(offsets))
