@@ -14,7 +14,7 @@ import numpy as np
 from moespec_cupy import _launcher
 from moespec_cupy._source import FIXED, accumulation, compose, signatures
 
-__all__ = ["Grid", "Kernels", "accumulation", "empty", "full", "items", "one_block", "read", "rows", "zeros"]
+__all__ = ["Grid", "Kernels", "accumulation", "columns", "empty", "full", "items", "one_block", "read", "rows", "threads", "zeros"]
 
 MOST = 1 << 16                # blocks of one launch; kernels stride over the rest
 WARP = 32
@@ -37,9 +37,19 @@ def rows(n, warps=4):
     return Grid(min(-(-n // warps), MOST), warps * WARP)
 
 
-def one_block(threads=1024):
-    """What has to be done in one place."""
-    return Grid(1, threads)
+def columns(n, work):
+    """One block for 32 columns of so many rows each, as columns.cuh takes them."""
+    return Grid(items(n, WARP).blocks, threads(WARP * work))
+
+
+def one_block(work=1024):
+    """What has to be done in one place, in so many items."""
+    return Grid(1, threads(work))
+
+
+def threads(work, most=1024):
+    """Of a block that does so many items: whole warps."""
+    return max(WARP, min(most, -(-work // WARP) * WARP))
 
 
 class Kernels:

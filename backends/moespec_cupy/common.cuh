@@ -7,6 +7,7 @@
 #define KERNEL extern "C" __global__ void __launch_bounds__(1024, 1)
 
 typedef long long i64;
+typedef unsigned long long u64;
 typedef float f32;
 typedef double f64;
 typedef __half f16;
