@@ -14,10 +14,11 @@ import numpy as np
 from moespec_cupy import _launcher
 from moespec_cupy._source import FIXED, accumulation, compose, signatures
 
-__all__ = ["Grid", "Kernels", "accumulation", "columns", "empty", "full", "items", "one_block", "read", "rows", "threads", "zeros"]
+__all__ = ["BLOCK", "Grid", "Kernels", "accumulation", "columns", "empty", "full", "items", "one_block", "read", "rows", "threads", "zeros"]
 
 MOST = 1 << 16                # blocks of one launch; kernels stride over the rest
 WARP = 32
+BLOCK = 512                   # threads of a block at most: more would leave each fewer registers than float64 takes
 
 
 class Grid(NamedTuple):
@@ -42,12 +43,12 @@ def columns(n, work):
     return Grid(items(n, WARP).blocks, threads(WARP * work))
 
 
-def one_block(work=1024):
+def one_block(work=BLOCK):
     """What has to be done in one place, in so many items."""
     return Grid(1, threads(work))
 
 
-def threads(work, most=1024):
+def threads(work, most=BLOCK):
     """Of a block that does so many items: whole warps."""
     return max(WARP, min(most, -(-work // WARP) * WARP))
 

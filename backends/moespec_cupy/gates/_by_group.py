@@ -2,7 +2,7 @@
 
 from typing import Any, NamedTuple
 
-from moespec_cupy._kernel import Grid, Kernels, empty, items, one_block, read, threads
+from moespec_cupy._kernel import BLOCK, Grid, Kernels, empty, items, one_block, read, threads
 from moespec_cupy.dispatch._counting_sort import sort_entries
 
 KERNELS = Kernels(__file__, "_by_group.cu")
@@ -17,7 +17,7 @@ class Groups(NamedTuple):
 
     def blocks(self, each, work):
         """`each` blocks for every group, of the threads that `work` items can use."""
-        return Grid(items(self.most * each, 1).blocks, threads(work, 1024 if self.starts is None else 256))
+        return Grid(items(self.most * each, 1).blocks, threads(work, BLOCK if self.starts is None else 256))
 
 
 def by_group(group, tokens):

@@ -3,9 +3,6 @@
 #include "scores.cuh"
 #include "weigh.cuh"
 
-#undef KERNEL                    // a whole router in float64 takes more registers than 1024 threads have; rows(): four warps a block
-#define KERNEL extern "C" __global__ void __launch_bounds__(128, 1)
-
 // Score, select, weigh, in one pass: a warp a token.  `selected`: only what was selected is scored.
 KERNEL route(const T *logits, const i64 *given, i64 *ids, T *weights, i64 tokens, i64 experts, i64 k,
              i64 kind, bool selected, i64 norm, A eps, A scale, A p) {
