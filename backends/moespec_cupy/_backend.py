@@ -13,7 +13,9 @@ import numpy as np
 
 from moespec.program import Impl
 from moespec_cupy import _admit, _launcher, _options
+from moespec_cupy._nvmath import HOW_TO_GET
 
+HOW_TO_GET_CUPY = "pip install 'moespec[cupy-cuda13]' (or cupy-cuda12)"
 FAMILIES = ("gates", "dispatch", "experts", "losses")
 
 # What goes through memory between two products is in the dtype of the rows, as tensor cores take it.
@@ -34,6 +36,7 @@ class CupyBackend:
     deterministic = True
     host = False
     execution = "real"
+    _device: str | None = None         # what is ready stays so: every call of a layer asks
 
     @property
     def declares(self) -> Mapping[str, Any]:
@@ -41,18 +44,14 @@ class CupyBackend:
         return {"compute": "float32", "accumulate": "float32", "rounding": "nearest", "stores": stores}
 
     def available(self):
-        if find_spec("cupy") is None:
-            return False, "not installed: pip install 'moespec[cupy-cuda13]' (or cupy-cuda12)"
-        try:
-            import cupy
-            count = cupy.cuda.runtime.getDeviceCount()
-        except Exception as error:        # a missing driver or library is told in many ways, ImportError is the rarest
-            return False, f"installed, no device ({str(error).strip().splitlines()[0]})"
-        if not count:
-            return False, "installed, no device (none is visible)"
-        device = cupy.cuda.Device()
-        name = cupy.cuda.runtime.getDeviceProperties(device.id)["name"].decode()
-        return True, f"{name}, compute capability {device.compute_capability}, CuPy {cupy.__version__}, products by {self.gemm}"
+        if self._device is None:
+            ready, told = _find_device()
+            if not ready:
+                return False, told
+            self._device = told
+        if self.gemm == "nvmath" and "nvmath" not in sys.modules and find_spec("nvmath") is None:
+            return False, f"gemm='nvmath' needs nvmath-python: {HOW_TO_GET}"
+        return True, f"{self._device}, products by {self.gemm}"
 
     def owns(self, array):
         cupy = sys.modules.get("cupy")
@@ -64,7 +63,7 @@ class CupyBackend:
 
     @property
     def gemm(self):
-        """How products of experts are computed: "tile" or "loop"; by default what MOESPEC_CUPY_GEMM says, else tile."""
+        """How products of experts are computed: "tile", "loop" or "nvmath"; by default what MOESPEC_CUPY_GEMM says, else tile."""
         return _options.gemm()
 
     @gemm.setter
@@ -94,6 +93,26 @@ class CupyBackend:
 
     def synchronize(self):
         _launcher.get().xp.cuda.get_current_stream().synchronize()
+
+
+def _find_device():
+    """Whether CuPy is installed and has a device, and which."""
+    if find_spec("cupy") is None:
+        return False, f"not installed: {HOW_TO_GET_CUPY}"
+    try:
+        import cupy
+        count = cupy.cuda.runtime.getDeviceCount()
+    except Exception as error:        # a missing driver or library is told in many ways, ImportError is the rarest
+        return False, f"installed, no device ({str(error).strip().splitlines()[0]})"
+    if not count:
+        return False, "installed, no device (none is visible)"
+    try:
+        cupy.cuda.nvrtc.getVersion()
+    except Exception as error:
+        return False, f"installed, no compiler for the device ({str(error).strip().splitlines()[0]}): {HOW_TO_GET_CUPY}"
+    device = cupy.cuda.Device()
+    name = cupy.cuda.runtime.getDeviceProperties(device.id)["name"].decode()
+    return True, f"{name}, compute capability {device.compute_capability}, CuPy {cupy.__version__}"
 
 
 def accepting(impl):

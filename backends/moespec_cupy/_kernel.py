@@ -5,6 +5,7 @@ The host code knows no array library: `xp` is the one that the launcher works on
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,10 +14,11 @@ import numpy as np
 from moespec_cupy import _launcher
 from moespec_cupy._source import FIXED, accumulation, compose, signatures
 
-__all__ = ["Grid", "Kernels", "accumulation", "empty", "full", "items", "one_block", "read", "rows", "zeros"]
+__all__ = ["BLOCK", "Grid", "Kernels", "accumulation", "columns", "empty", "full", "items", "one_block", "read", "rows", "threads", "zeros"]
 
 MOST = 1 << 16                # blocks of one launch; kernels stride over the rest
 WARP = 32
+BLOCK = 512                   # threads of a block at most: more would leave each fewer registers than float64 takes
 
 
 class Grid(NamedTuple):
@@ -36,9 +38,19 @@ def rows(n, warps=4):
     return Grid(min(-(-n // warps), MOST), warps * WARP)
 
 
-def one_block(threads=1024):
-    """What has to be done in one place."""
-    return Grid(1, threads)
+def columns(n, work):
+    """One block for 32 columns of so many rows each, as columns.cuh takes them."""
+    return Grid(items(n, WARP).blocks, threads(WARP * work))
+
+
+def one_block(work=BLOCK):
+    """What has to be done in one place, in so many items."""
+    return Grid(1, threads(work))
+
+
+def threads(work, most=BLOCK):
+    """Of a block that does so many items: whole warps."""
+    return max(WARP, min(most, -(-work // WARP) * WARP))
 
 
 class Kernels:
@@ -57,8 +69,14 @@ class Kernels:
             raise TypeError(f"kernel {name} takes {len(parameters)} arguments, got {len(args)}")
         types = _types(name, parameters, args)
         if grid.blocks > 0:
-            source = compose(self.path, types["T"].name, types["U"].name)
+            source = compose(self.path, name_of(types["T"]), name_of(types["U"]))
             _launcher.get().launch(source, name, grid, [_marshal(name, p, a, types) for p, a in zip(parameters, args, strict=True)])
+
+
+@cache
+def name_of(dtype):
+    """NumPy puts a name together whenever it is asked for one."""
+    return dtype.name
 
 
 def _types(name, parameters, args):

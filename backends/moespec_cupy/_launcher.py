@@ -1,9 +1,11 @@
-"""The launcher: the only place that touches CuPy."""
+"""The launcher: the only place that touches CuPy, and with `_nvmath` nvmath-python."""
 
 from __future__ import annotations
 
 from functools import cached_property
 from typing import Any, Protocol
+
+from moespec_cupy._nvmath import GroupedProducts
 
 
 class Launcher(Protocol):
@@ -13,6 +15,8 @@ class Launcher(Protocol):
     def xp(self) -> Any: ...                                      # the array module
     def launch(self, source: str, name: str, grid, args) -> None: ...
     def matmul(self, a, b, out) -> None: ...
+    def grouped_matmul(self, a, b, out, bounds, transpose_a, transpose_b) -> bool: ...       # moespec_cupy.experts._products.by_expert
+    def capturing(self) -> bool: ...                              # whether the caller's stream is being captured into a graph
     def accept(self, array) -> Any: ...                           # any array of the device as one of xp's, without a copy
     def to_numpy(self, array) -> Any: ...
 
@@ -35,6 +39,10 @@ class CupyLauncher:
         folders = dict.fromkeys(find_nvidia_header_directory(part) for part in ("cudart", "nvcc"))
         return "-std=c++17", *(f"-I{folder}" for folder in folders if folder)
 
+    @cached_property
+    def _grouped_products(self):
+        return GroupedProducts(self.xp)
+
     def launch(self, source, name, grid, args):
         if source not in self._modules:
             self._modules[source] = self.xp.RawModule(code=source, options=self.options)
@@ -43,6 +51,13 @@ class CupyLauncher:
     def matmul(self, a, b, out):
         """One two-dimensional product by cuBLAS; in low precision it accumulates in float32."""
         self.xp.matmul(a, b, out=out)
+
+    def grouped_matmul(self, a, b, out, bounds, transpose_a, transpose_b):
+        """The products of all experts in one call of cuBLAS; false if it does not take them."""
+        return self._grouped_products(a, b, out, bounds, transpose_a, transpose_b)
+
+    def capturing(self):
+        return self.xp.cuda.get_current_stream().is_capturing()
 
     def accept(self, array):
         if isinstance(array, self.xp.ndarray):

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 
-GEMM = ("tile", "loop")
+GEMM = ("tile", "loop", "nvmath")
 _gemm = "tile"
 
 
 def gemm() -> str:
-    """How the products of experts are computed: "tile" by one kernel that finds the groups on the device, "loop" by cuBLAS, expert by expert.
+    """How the products of experts are computed: "tile" by one kernel that finds the groups on the device, "loop" by cuBLAS, expert by expert,
+    "nvmath" by cuBLAS's grouped product, which nvmath-python binds.
 
-    The loop waits for the device once a forward, to learn the sizes; products with a bias are tiles in either way, as cuBLAS would round
+    The latter two wait for the device once a forward, to learn the sizes; products with a bias are tiles in any way, as cuBLAS would round
     before the bias is added.
     """
     return _gemm

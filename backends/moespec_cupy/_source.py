@@ -15,6 +15,7 @@ import ml_dtypes  # noqa: F401  (teaches NumPy the name "bfloat16")
 import numpy as np
 
 ROOT = Path(__file__).parent
+FLOAT32, FLOAT64 = np.dtype("float32"), np.dtype("float64")
 TYPES = {"float32": "f32", "float64": "f64", "float16": "f16", "bfloat16": "bf16"}
 FIXED = {"i64": "int64", "int": "int32", "bool": "bool", "f32": "float32", "f64": "float64", "signed char": "int8"}
 _INCLUDE = re.compile(r'^#include "([\w./]+)"\n', re.MULTILINE)
@@ -73,4 +74,4 @@ def variants(path: Path) -> list[tuple[str, str]]:
 
 def accumulation(*dtypes) -> np.dtype:
     """The dtype A of arrays of these dtypes."""
-    return np.dtype("float64" if "float64" in (np.dtype(d).name for d in dtypes) else "float32")
+    return FLOAT64 if any(d == FLOAT64 for d in dtypes) else FLOAT32

@@ -18,6 +18,15 @@ template <class V, class Value> __device__ inline V column_sum(i64 rows, Value v
     return total;
 }
 
+// store(d, sum) for every column d of a matrix, with the sum of value(i, d) over the rows i.
+template <class V, class Value, class Store> __device__ inline void column_sums(i64 rows, i64 width, Value value, Store store) {
+    for (i64 first = (i64)blockIdx.x * 32; first < width; first += (i64)gridDim.x * 32) {
+        i64 d = first + lane();
+        V sum = column_sum<V>(d < width ? rows : 0, [&](i64 i) { return value(i, d); });
+        if (first_row() == 0 && d < width) store(d, sum);
+    }
+}
+
 // The largest number, -inf if there is none.
 template <class V, class Value> __device__ inline V column_max(i64 rows, Value value) {
     __shared__ V part[32][32];

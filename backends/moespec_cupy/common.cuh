@@ -3,10 +3,11 @@
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 
-// The host reads the parameters of kernels that are declared like this.
-#define KERNEL extern "C" __global__ void __launch_bounds__(1024)
+// The host reads the parameters of kernels that are declared like this; 512 as in _kernel.py.
+#define KERNEL extern "C" __global__ void __launch_bounds__(512, 1)
 
 typedef long long i64;
+typedef unsigned long long u64;
 typedef float f32;
 typedef double f64;
 typedef __half f16;
@@ -116,7 +117,7 @@ __device__ inline Candidate warp_first(Candidate mine) {
     return mine;
 }
 
-// Of all threads of a block of at most 1024 threads, a multiple of 32.
+// Of all threads of a block of at most 512 threads, a multiple of 32.
 template <class V> __device__ inline V block_sum(V x) {
     __shared__ V part[32];
     x = warp_sum(x);

@@ -9,7 +9,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from moespec import backend, conformance
 from moespec.cli import _mutants
 from moespec.cli._matrix import matrix
-from moespec.conformance import saved, suite
+from moespec.conformance import saved, standing, suite
 from moespec.conformance.isolated import Died, Isolated
 from moespec.conformance.reproduce import recipe
 from moespec.conformance.side_by_side import verify_by_dtype
@@ -34,6 +34,11 @@ def add_to(commands):
     report.add_argument("files", nargs="+", metavar="FILE.json")
     report.add_argument("--out", required=True, metavar="FILE.html|FILE.md")
     report.set_defaults(run=_report)
+    table = commands.add_parser("standing", help="the table op x backend x {real, emulated, compiled}, brought up to date by reports")
+    table.add_argument("files", nargs="*", metavar="FILE.json")
+    table.add_argument("--record", required=True, metavar="STANDING.json", help="what is known so far; a report replaces its predecessor")
+    table.add_argument("--out", required=True, metavar="FILE.md")
+    table.set_defaults(run=_standing)
 
 
 def run(options):
@@ -56,6 +61,11 @@ def run(options):
 
 def _report(options):
     saved.save([report for file in options.files for report in saved.load(file)], options.out)
+    return 0
+
+
+def _standing(options):
+    standing.update([report for file in options.files for report in saved.load(file)], options.record, options.out)
     return 0
 
 

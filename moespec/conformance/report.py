@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import asdict, dataclass, field, replace
+from datetime import date
 from fnmatch import fnmatchcase as fnmatch
 from pathlib import Path
 
@@ -36,6 +37,7 @@ class Report:
     seed: int = 0
     results: list[Result] = field(default_factory=list)
     execution: str = "real"          # or what else it was: "emulated" is no statement about a device
+    date: str = field(default_factory=lambda: date.today().isoformat())
 
     @property
     def executed(self):
@@ -76,14 +78,14 @@ class Report:
         return table
 
     def to_dict(self):
-        return {"backend": self.backend, "device": self.device, "seed": self.seed, "execution": self.execution, "executed": self.executed,
-                "failed": len(self.failures), "results": [{"id": r.id, **asdict(r)} for r in self.results]}
+        return {"backend": self.backend, "device": self.device, "seed": self.seed, "execution": self.execution, "date": self.date,
+                "executed": self.executed, "failed": len(self.failures), "results": [{"id": r.id, **asdict(r)} for r in self.results]}
 
     @classmethod
     def from_dict(cls, d):
         """The inverse of `to_dict`."""
         results = [Result(**{k: v for k, v in r.items() if k != "id"}) for r in d["results"]]
-        return cls(d["backend"], d["device"], d["seed"], results, d.get("execution", "real"))
+        return cls(d["backend"], d["device"], d["seed"], results, d.get("execution", "real"), d.get("date", ""))
 
     def requirements(self):
         """(requirement, dtype) -> Counter of statuses."""

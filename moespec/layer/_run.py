@@ -191,9 +191,12 @@ def _per_row(x):
 
 
 def _dtype(backend, array):
-    return backend.to_numpy(array).dtype
+    """The array's dtype as NumPy's; its values stay where they are, so that nothing waits for a device."""
+    try:
+        return np.dtype(array.dtype)
+    except TypeError:                                   # a library with dtypes of its own
+        return backend.to_numpy(array).dtype
 
 
 def _zeros(backend, like):
-    host = backend.to_numpy(like)
-    return backend.from_numpy(np.zeros(host.shape, host.dtype))
+    return backend.from_numpy(np.zeros(tuple(like.shape), _dtype(backend, like)))

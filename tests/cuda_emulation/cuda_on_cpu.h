@@ -40,6 +40,7 @@ struct Fiber {
     jmp_buf at;
     char *stack = nullptr;
     bool begun = false, done = false;
+    unsigned exchanges = 0;
     Dim thread;
 };
 
@@ -94,11 +95,11 @@ static unsigned warp_members() {
 // The value of another lane of the warp; one's own where there is no such lane.
 template <class V> V exchange(V mine, unsigned lane) {
     static_assert(sizeof(V) <= 8, "shuffles move at most 8 bytes");
-    std::memcpy(&staged[me()], &mine, sizeof(V));
+    uint64_t *side = staged.data() + running->exchanges++ % 2 * block_dim.x;      // who stages again on it has waited on the other
+    std::memcpy(side + me(), &mine, sizeof(V));
     wait(warps[me() / 32], warp_members());
     V found = mine;
-    if (lane < warp_members()) std::memcpy(&found, &staged[me() / 32 * 32 + lane], sizeof(V));
-    wait(warps[me() / 32], warp_members());
+    if (lane < warp_members()) std::memcpy(&found, side + me() / 32 * 32 + lane, sizeof(V));
     return found;
 }
 
@@ -114,7 +115,7 @@ static void prepare(unsigned threads) {
         fibers.push_back(fiber);
     }
     warps.assign((threads + 31) / 32, Barrier());
-    staged.assign(threads, 0);
+    staged.assign(2 * threads, 0);
     block = Barrier();
 }
 
@@ -122,6 +123,7 @@ static void prepare(unsigned threads) {
 static int run_block(unsigned threads, bool backwards) {
     for (unsigned i = 0; i < threads; i++) {
         fibers[i]->done = false;
+        fibers[i]->exchanges = 0;
         fibers[i]->thread = {i, 0, 0};
     }
     bool left = true;

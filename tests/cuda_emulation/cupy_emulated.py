@@ -14,6 +14,7 @@ import shutil
 import subprocess
 import tempfile
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,7 @@ from moespec_cupy import CupyBackend, _launcher
 
 HERE = Path(__file__).parent
 # Every text has shared memory of its own, also where two of them call it alike: hence no unique symbols.
-FLAGS = ("-std=c++17", "-O2", "-shared", "-fPIC", "-fno-gnu-unique", "-w", "-U_FORTIFY_SOURCE", "-ffp-contract=off", f"-I{HERE}")
+FLAGS = ("-std=c++17", "-O1", "-shared", "-fPIC", "-fno-gnu-unique", "-w", "-U_FORTIFY_SOURCE", "-ffp-contract=off", f"-I{HERE}")
 CACHE = Path(os.environ.get("MOESPEC_EMULATED_CACHE", Path(tempfile.gettempdir()) / f"moespec-emulated-{os.getuid()}"))
 
 
@@ -67,6 +68,18 @@ class DeviceModule:
         return function
 
 
+def compiled(path, *arguments, text=None):
+    """Has g++ write this file, unless it is there; nobody sees half of one."""
+    if path.exists():
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent) as room:
+        done = subprocess.run(["g++", *arguments, *FLAGS, "-o", f"{room}/done"], input=text, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise RuntimeError(f"g++ refuses a kernel text: {done.stderr}")
+        os.replace(f"{room}/done", path)
+
+
 class EmulatedLauncher:
     """Compiles a text with g++ when one of its kernels is first launched, and keeps it by the hash of all that went in.
 
@@ -81,6 +94,13 @@ class EmulatedLauncher:
     @cached_property
     def _harness(self):
         return b"".join(p.read_bytes() for p in sorted(HERE.glob("*.h"))) + repr(FLAGS).encode()
+
+    @cached_property
+    def _prepared(self):
+        """A folder where g++ finds the header of the harness as it has read it once."""
+        path = CACHE / hashlib.sha256(self._harness).hexdigest()[:32] / "cuda_on_cpu.h.gch"
+        compiled(path, "-x", "c++-header", str(HERE / "cuda_on_cpu.h"))
+        return path.parent
 
     def launch(self, source, name, grid, args):
         if source not in self._libraries:
@@ -98,14 +118,7 @@ class EmulatedLauncher:
                           f"{{ return emulation::launch({n}, a, blocks, threads, backwards); }}\n" for n in names)
         text = f'#include "cuda_on_cpu.h"\n{source}\n{entries}'
         path = CACHE / f"{hashlib.sha256(self._harness + text.encode()).hexdigest()[:32]}.so"
-        if not path.exists():
-            CACHE.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(dir=CACHE) as room:
-                (Path(room) / "kernel.cpp").write_text(text)
-                done = subprocess.run(["g++", *FLAGS, "kernel.cpp", "-o", "kernel.so"], cwd=room, capture_output=True, text=True, check=False)
-                if done.returncode:
-                    raise RuntimeError(f"g++ refuses a kernel text: {done.stderr}")
-                os.replace(Path(room) / "kernel.so", path)
+        compiled(path, f"-I{self._prepared}", "-x", "c++", "-", text=text)
         return ctypes.CDLL(str(path))
 
     def matmul(self, a, b, out):
@@ -113,6 +126,20 @@ class EmulatedLauncher:
         wide = np.float64 if out.dtype == np.float64 else np.float32
         a, b, out = (x.view(np.ndarray) for x in (a, b, out))
         out[...] = (a.astype(wide) @ b.astype(wide)).astype(out.dtype)
+
+    def grouped_matmul(self, a, b, out, bounds, transpose_a, transpose_b):
+        """Every matrix of a group, by its own rows or its own place; as cuBLAS, not in low precision unless it lies on 16 bytes."""
+        arrays = [x.view(np.ndarray) for x in (a, b, out)]
+        if any(x.shape[-1] * x.itemsize % 16 for x in arrays if x.itemsize == 2):
+            return False
+        for e, (start, stop) in enumerate(pairwise(bounds)):
+            if stop > start:
+                left, right, to = (x[start:stop] if x.ndim == 2 else x[e] for x in arrays)
+                self.matmul(left.T if transpose_a else left, right.T if transpose_b else right, to)
+        return True
+
+    def capturing(self):
+        return False
 
     def accept(self, array):
         return self.xp.asarray(array)

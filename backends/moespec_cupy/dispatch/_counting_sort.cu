@@ -40,16 +40,17 @@ KERNEL sum_chunks(i64 *table, i64 *totals, i64 radix, i64 chunks) {
     }
 }
 
-// offsets [buckets + 1]: sums over the buckets before.  One block.
+// offsets [buckets + 1]: sums over the buckets before.  One block; a thread takes neighbours.
 KERNEL sum_buckets(const i64 *totals, i64 *offsets, i64 buckets) {
-    i64 done = 0;
-    for (i64 first = 0; first < buckets; first += blockDim.x) {
-        i64 b = first + threadIdx.x, sum;
-        i64 earlier = block_before(b < buckets ? totals[b] : 0, sum);
-        if (b < buckets) offsets[b] = done + earlier;
-        done += sum;
+    i64 each = (buckets + blockDim.x - 1) / blockDim.x, first = threadIdx.x * each, stop = first + each, own = 0, all;
+    stop = stop < buckets ? stop : buckets;
+    for (i64 b = first; b < stop; b++) own += totals[b];
+    i64 before = block_before(own, all);
+    for (i64 b = first; b < stop; b++) {
+        offsets[b] = before;
+        before += totals[b];
     }
-    if (threadIdx.x == 0) offsets[buckets] = done;
+    if (threadIdx.x == 0) offsets[buckets] = all;
 }
 
 // order [length]: place -> entry; place [entries], or none: entry -> place, -1 for a key that is nobody's.  Blocks of TILE threads.

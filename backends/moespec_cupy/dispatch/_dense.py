@@ -5,14 +5,15 @@ from typing import Any, NamedTuple
 from moespec_cupy._kernel import read, zeros
 from moespec_cupy.dispatch._counting_sort import counting_sort
 from moespec_cupy.dispatch._take import take_rows
+from moespec_cupy.experts import _products
 
 
-class Groups(NamedTuple):
+class Tokens(NamedTuple):
     """The tokens of every group; without a group of their own they stay as they are."""
 
     order: Any              # T     sorted place -> token, or None
     place: Any              # T     token -> sorted place, or None
-    offsets: Any            # G+1
+    own: _products.Groups
 
     def sort(self, x):
         return read(x) if self.order is None else take_rows(x, self.order)
@@ -24,10 +25,11 @@ class Groups(NamedTuple):
 def groups_of(group, tokens, groups=1):
     """The tokens of group 0, 1, ...; None is one group."""
     if group is not None:
-        return Groups(*counting_sort(group, groups))
+        found = counting_sort(group, groups)
+        return Tokens(found.order, found.place, _products.groups(found.offsets))
     offsets = zeros(2, "int64")
     offsets[1:] = tokens
-    return Groups(None, None, offsets)
+    return Tokens(None, None, _products.groups(offsets))
 
 
 def by_group(rows, groups):

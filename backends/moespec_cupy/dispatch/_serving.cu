@@ -27,7 +27,7 @@ KERNEL best_keys(const T *priority, const i64 *ids, i64 *keys, i64 tokens, i64 c
 // 32 bits of every key, as numbers that are not negative; `wide` keys have 64.
 KERNEL key_words(const i64 *keys, i64 *words, i64 n, i64 shift, bool wide, bool descending) {
     for (i64 i = thread_index(); i < n; i += thread_count()) {
-        unsigned long long key = (unsigned long long)keys[i] + (wide ? 1ULL << 63 : 1ULL << 31);
+        u64 key = (u64)keys[i] + (wide ? 1ULL << 63 : 1ULL << 31);
         words[i] = (i64)((descending ? ~key : key) >> shift & 0xffffffffULL);
     }
 }

@@ -17,12 +17,15 @@ __device__ inline void through_hidden(const Gating &a, A dh, A g, A u, bool gate
     if (gated) *du = narrow<T>(a.pull_up(dh * a.gate(g), u));
 }
 
+#undef KERNEL                    // two tiles a block: one block a multiprocessor where they take all registers
+#define KERNEL extern "C" __global__ void __launch_bounds__(THREADS, 1)
+
 // g = x w_gate + b_gate, u = x w_up + b_up, h: the first half of a gated or (without w_up) plain expert, in one pass.
 KERNEL grouped_hidden(const T *x, const i64 *index, const T *w_gate, const T *w_up, const T *b_gate, const T *b_up, const T *mask, const i64 *offsets,
                       T *g, T *u, T *h, i64 rows, i64 known, i64 depth, i64 width, i64 experts,
                       i64 kind, i64 general, A before, A after, A beside, A alpha, A offset, A cap_gate, A cap_up) {
     Gating a = {kind, general, before, after, beside, alpha, offset, cap_gate, cap_up};
-    each_tile(offsets, experts, rows, width, [&](Rows r, i64 column) {
+    own_tile(offsets, experts, rows, width, [&](Rows r, i64 column) {
         Tile gates, ups;
         bool live = r.expert < experts;
         Panel left = gathered(index ? x : x + r.first * depth, index ? index + r.first : index, r.stop - r.first, depth, known);
@@ -40,12 +43,15 @@ KERNEL grouped_hidden(const T *x, const i64 *index, const T *w_gate, const T *w_
     });
 }
 
+#undef KERNEL
+#define KERNEL extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)
+
 // From dy back to dg and du, and h once more, for the gradient of w_down.
 KERNEL grouped_hidden_backward(const T *dy, const T *w_down, const T *g, const T *u, const T *mask, const i64 *offsets, T *dg, T *du, T *h,
                                i64 rows, i64 depth, i64 width, i64 experts,
                                i64 kind, i64 general, A before, A after, A beside, A alpha, A offset, A cap_gate, A cap_up) {
     Gating a = {kind, general, before, after, beside, alpha, offset, cap_gate, cap_up};
-    each_tile(offsets, experts, rows, width, [&](Rows r, i64 column) {
+    own_tile(offsets, experts, rows, width, [&](Rows r, i64 column) {
         Tile sum;
         bool live = r.expert < experts;
         if (live) sum.add<false, false>(panel(dy + r.first * depth, r.stop - r.first, depth), 0,

@@ -1,4 +1,4 @@
-"""Products of rows that are sorted by expert: by tiles, where the number of rows of each stays on the device, or in a loop over the experts."""
+"""Products of rows that are sorted by expert: by tiles, where the number of rows of each stays on the device, or by cuBLAS."""
 
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -8,14 +8,13 @@ from moespec_cupy._kernel import Grid, Kernels, accumulation, empty, items, read
 
 KERNELS = Kernels(__file__, "_grouped.cu")
 THREADS = 256                 # as in simt.cuh and tensor.cuh
-MOST = 1 << 16
 
 
 class Groups(NamedTuple):
     """Rows offsets[e] : offsets[e+1] belong to expert e."""
 
     offsets: Any                # E+1, on the device
-    bounds: Any                 # the same as a list, where a loop needs it
+    bounds: Any                 # the same as a list, where cuBLAS needs it
 
     def loop(self):
         """(expert, its rows), of experts that have any."""
@@ -23,15 +22,19 @@ class Groups(NamedTuple):
 
 
 def groups(offsets) -> Groups:
-    """Waits for the device only if products are to be computed in a loop."""
+    """Waits for the device only if cuBLAS is to compute the products."""
     offsets = read(offsets, "int64")
-    return Groups(offsets, _launcher.get().to_numpy(offsets).tolist() if _options.gemm() == "loop" else None)
+    return Groups(offsets, _launcher.get().to_numpy(offsets).tolist() if _options.gemm() != "tile" else None)
+
+
+def side(dtype):
+    """Rows and columns of a tile."""
+    return 128 if dtype.itemsize == 2 else 64
 
 
 def tiles(rows, columns, experts, dtype):
     """A block for every tile of [rows, columns], some of which turn out to be empty."""
-    size = 128 if dtype.itemsize == 2 else 64
-    return Grid(min((rows // size + experts + 1) * -(-columns // size), MOST), THREADS)
+    return Grid((rows // side(dtype) + experts + 1) * -(-columns // side(dtype)), THREADS)
 
 
 def nn(x, w, own, b=None):
@@ -42,8 +45,7 @@ def nn(x, w, own, b=None):
         KERNELS("grouped_nn", tiles(rows, width, experts, x.dtype), x, None, w, b, own.offsets, out, rows, rows, depth, width, experts)
         return out
     out[own.bounds[-1]:] = 0
-    for e, s in own.loop():
-        _launcher.get().matmul(x[s], w[e], out[s])
+    by_expert(x, w, out, own)
     return out
 
 
@@ -55,8 +57,7 @@ def nt(dy, w, own, dy2=None, w2=None):
         KERNELS("grouped_nt", tiles(rows, width, experts, dy.dtype), dy, w, dy2, w2, own.offsets, dx, rows, depth, width, experts)
         return dx
     dx[own.bounds[-1]:] = 0
-    for e, s in own.loop():
-        _launcher.get().matmul(dy[s], w[e].T, dx[s])
+    by_expert(dy, w, dx, own, transpose_b=True)
     return dx if dy2 is None else dx + nt(dy2, w2, own)
 
 
@@ -65,13 +66,21 @@ def tn(x, dy, own, index=None):
     (rows, width), height, experts = dy.shape, x.shape[1], len(own.offsets) - 1
     dw = empty((experts, height, width), x.dtype)
     if own.bounds is None:
-        grid = Grid(min(experts * -(-height // 64) * -(-width // 64), MOST), THREADS)
+        grid = Grid(experts * -(-height // side(x.dtype)) * -(-width // side(x.dtype)), THREADS)
         KERNELS("grouped_tn", grid, x, index, dy, own.offsets, dw, rows, len(x), height, width, experts)
         return dw
     dw[...] = 0
-    for e, s in own.loop():
-        _launcher.get().matmul(x[s].T, dy[s], dw[e])
+    by_expert(x, dy, dw, own, transpose_a=True)
     return dw
+
+
+def by_expert(a, b, out, own, transpose_a=False, transpose_b=False):
+    """out_e = a_e b_e for every expert that has rows: its rows of an array [N, .], its matrix of an array [E, ., .]; others stay as they are."""
+    if _options.gemm() == "nvmath" and _launcher.get().grouped_matmul(a, b, out, own.bounds, transpose_a, transpose_b):
+        return
+    for e, s in own.loop():
+        left, right, to = (array[s if array.ndim == 2 else e] for array in (a, b, out))
+        _launcher.get().matmul(left.T if transpose_a else left, right.T if transpose_b else right, to)
 
 
 def sums(dy, own, b):

@@ -7,8 +7,10 @@
 #include "simt.cuh"
 #endif
 
+constexpr int BLOCKS = sizeof(A) == 8 ? 1 : 2;      // of a multiprocessor: as many as leave a thread the registers for one tile
+
 #undef KERNEL                    // smaller blocks, so that a thread may have more registers
-#define KERNEL extern "C" __global__ void __launch_bounds__(THREADS)
+#define KERNEL extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)
 
 constexpr i64 BAND = 8;          // tiles one below the other that run at the same time: they read the same columns of the weights
 
@@ -30,13 +32,12 @@ __device__ inline Rows rows_of(i64 slot, const i64 *offsets, i64 experts, i64 ro
     return {low, first, stop < end ? stop : end};
 }
 
-// work(rows, first column) for every tile of [rows, columns]; all threads of a block together.
-template <class Work> __device__ inline void each_tile(const i64 *offsets, i64 experts, i64 rows, i64 columns, Work work) {
+// work(rows, first column) for the tile of this block, one of [rows, columns].  No loop over tiles: what it would find not to change
+// it would keep in registers, and tiles need them all.
+template <class Work> __device__ inline void own_tile(const i64 *offsets, i64 experts, i64 rows, i64 columns, Work work) {
     i64 slots = rows / TILE_M + experts + 1, across = (columns + TILE_N - 1) / TILE_N;
-    for (i64 tile = blockIdx.x; tile < slots * across; tile += gridDim.x) {
-        i64 band = tile / (BAND * across), within = tile % (BAND * across);
-        i64 high = slots - band * BAND < BAND ? slots - band * BAND : BAND;
-        Rows mine = rows_of(band * BAND + within % high, offsets, experts, rows);
-        if (mine.first < mine.stop) work(mine, within / high * TILE_N);
-    }
+    i64 band = blockIdx.x / (BAND * across), within = blockIdx.x % (BAND * across);
+    i64 high = slots - band * BAND < BAND ? slots - band * BAND : BAND;
+    Rows mine = rows_of(band * BAND + within % high, offsets, experts, rows);
+    if (mine.first < mine.stop) work(mine, within / high * TILE_N);
 }

@@ -34,6 +34,8 @@ class Tile {
         }
     }
 
+    __device__ A of_row(int i, int j) const { return i == 0 ? sum[0][j] : i == 1 ? sum[1][j] : i == 2 ? sum[2][j] : sum[3][j]; }
+
   public:
     __device__ Tile() {
 #pragma unroll
@@ -67,18 +69,24 @@ class Tile {
         }
     }
 
-    // f(m, n, sum) for the elements of this thread.
+    // f(m, n, sum) for every element of the tile, neighbours by neighbouring threads.
     template <class F> __device__ void each(F f) const {
-#pragma unroll
-        for (int i = 0; i < 4; i++)
-#pragma unroll
-            for (int j = 0; j < 4; j++) f(threadIdx.x / 16 * 4 + i, threadIdx.x % 16 * 4 + j, sum[i][j]);
+        each(*this, [&](int m, int n, A x, A) { f(m, n, x); });
     }
-    // f(m, n, sum, the other's sum).
+    // f(m, n, sum, the other's sum).  Sums pass through shared memory, a quarter at a time: there is one f then, not one for every sum.
     template <class F> __device__ void each(const Tile &other, F f) const {
+        A *mine = &room().a[0][0], *others = &room().b[0][0];
+#pragma unroll 1
+        for (int i = 0; i < 4; i++) {
+            __syncthreads();                       // what is there has been used
 #pragma unroll
-        for (int i = 0; i < 4; i++)
-#pragma unroll
-            for (int j = 0; j < 4; j++) f(threadIdx.x / 16 * 4 + i, threadIdx.x % 16 * 4 + j, sum[i][j], other.sum[i][j]);
+            for (int j = 0; j < 4; j++) {
+                mine[threadIdx.x * 4 + j] = of_row(i, j);
+                others[threadIdx.x * 4 + j] = other.of_row(i, j);
+            }
+            __syncthreads();
+#pragma unroll 1
+            for (int e = threadIdx.x; e < THREADS * 4; e += THREADS) f(e / TILE_N * 4 + i, e % TILE_N, mine[e], others[e]);
+        }
     }
 };

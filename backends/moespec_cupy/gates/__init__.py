@@ -3,6 +3,8 @@
 from moespec_cupy.gates import (
     _accept,
     _add_noise,
+    _assign,
+    _batchwise,
     _bias_centred,
     _bias_proportional,
     _bias_sign,
@@ -86,6 +88,8 @@ OPS = {f"gates.{name}": module.IMPL for name, module in {
     "mix_in": _mix_in,
     "of_kind": _of_kind,
     "pair_sums": _pair_sums,
+    "assign": _assign,
+    "batchwise": _batchwise,
     "bias_centred": _bias_centred,
     "bias_proportional": _bias_proportional,
     "bias_sign": _bias_sign,

@@ -12,7 +12,7 @@ KERNEL best_tokens(const T *scores, const i64 *order, const i64 *starts, i64 gro
         Ranked last = find_rank<A>(own.count, wanted - 1, key);
         for (i64 first = 0; first < own.count; first += blockDim.x) {
             i64 i = first + threadIdx.x, here;
-            unsigned long long digits = i < own.count ? Digits<A>::of(key(i)) : 0;
+            u64 digits = i < own.count ? Digits<A>::of(key(i)) : 0;
             bool ties = i < own.count && digits == last.digits;
             i64 earlier = tied + block_before(ties, here);
             if (i < own.count && (digits > last.digits || (ties && earlier < wanted - last.above))) ids[own.token(i) * experts + e] = e;

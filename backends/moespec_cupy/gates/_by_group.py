@@ -2,11 +2,10 @@
 
 from typing import Any, NamedTuple
 
-from moespec_cupy._kernel import Grid, Kernels, empty, one_block, read
+from moespec_cupy._kernel import BLOCK, Grid, Kernels, empty, items, one_block, read, threads
 from moespec_cupy.dispatch._counting_sort import sort_entries
 
 KERNELS = Kernels(__file__, "_by_group.cu")
-MOST = 1 << 16
 
 
 class Groups(NamedTuple):
@@ -14,16 +13,11 @@ class Groups(NamedTuple):
 
     order: Any              # T     tokens, those of a group next to each other in ascending order; -1 at the end for negative ids
     starts: Any             # T+1   members of group g are at order[starts[g]] .. order[starts[g+1]-1]
-    count: int              # at most so many; the last ones may be empty
+    most: int               # so many at most; the last ones may be empty
 
     def blocks(self, each, work):
         """`each` blocks for every group, of the threads that `work` items can use."""
-        return Grid(min(self.count * each, MOST), threads(work, 1024 if self.starts is None else 256))
-
-
-def threads(work, most=1024):
-    """Of a block that does so many items: whole warps."""
-    return max(32, min(most, -(-work // 32) * 32))
+        return Grid(items(self.most * each, 1).blocks, threads(work, BLOCK if self.starts is None else 256))
 
 
 def by_group(group, tokens):
@@ -32,5 +26,5 @@ def by_group(group, tokens):
         return Groups(None, None, 1)
     group, starts = read(group, "int64"), empty(tokens + 1, "int64")
     order = sort_entries(group)
-    KERNELS("find_groups", one_block(threads(tokens)), group, order, starts, tokens)
+    KERNELS("find_groups", one_block(tokens), group, order, starts, tokens)
     return Groups(order, starts, tokens)

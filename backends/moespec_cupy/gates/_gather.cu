@@ -9,9 +9,7 @@ KERNEL gather(const T *scores, const i64 *ids, A missing, T *chosen, i64 size, i
 
 KERNEL gather_backward(const T *dchosen, const i64 *ids, T *dscores, i64 tokens, i64 k, i64 experts) {
     for (i64 t = warp_index(); t < tokens; t += warp_count()) {
-        for (i64 e = lane(); e < experts; e += 32) dscores[t * experts + e] = narrow<T>((A)0);
-        __syncwarp();
-        scatter_row<A>(k, [&](i64 j) { return legal(ids[t * k + j], experts); }, [&](i64 j) { return (A)widen(dchosen[t * k + j]); },
-                       [&](i64 e, A sum) { dscores[t * experts + e] = narrow<T>(sum); });
+        untake_row<A>(dscores + t * experts, experts, k, [&](i64 j) { return legal(ids[t * k + j], experts); },
+                      [&](i64 j) { return (A)widen(dchosen[t * k + j]); });
     }
 }

@@ -15,10 +15,15 @@ class Saved(NamedTuple):
 
 
 def forward(scores, indices, *, missing=0.0):
-    dims = admit("gates.gather", scores, indices, missing=missing)
-    ids, chosen = read(indices, "int64"), empty(indices.shape, scores.dtype)
-    KERNELS("gather", items(ids.size), read(scores), ids, missing, chosen, ids.size, dims.K, dims.E)
-    return chosen, Saved(ids, dims.E)
+    admit("gates.gather", scores, indices, missing=missing)
+    return gather(scores, indices, missing)
+
+
+def gather(scores, indices, missing=0.0):
+    """(chosen, saved) of what was admitted."""
+    ids, chosen, experts = read(indices, "int64"), empty(indices.shape, scores.dtype), scores.shape[1]
+    KERNELS("gather", items(ids.size), read(scores), ids, missing, chosen, ids.size, ids.shape[1], experts)
+    return chosen, Saved(ids, experts)
 
 
 def backward(saved, dchosen):

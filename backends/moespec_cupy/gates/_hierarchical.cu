@@ -41,9 +41,7 @@ KERNEL hierarchical_to_chosen(const U *group_weights, const i64 *ids, const A *s
 
 KERNEL hierarchical_to_logits(const U *dchosen, const i64 *ids, T *dlogits, i64 tokens, i64 experts, i64 choices) {
     for (i64 t = warp_index(); t < tokens; t += warp_count()) {
-        for (i64 e = lane(); e < experts; e += 32) dlogits[t * experts + e] = narrow<T>((A)0);
-        __syncwarp();
-        scatter_row<A>(choices, [&](i64 j) { return ids[t * choices + j]; }, [&](i64 j) { return (A)widen(dchosen[t * choices + j]); },
-                       [&](i64 e, A sum) { dlogits[t * experts + e] = narrow<T>(sum); });
+        untake_row<A>(dlogits + t * experts, experts, choices, [&](i64 j) { return ids[t * choices + j]; },
+                      [&](i64 j) { return (A)widen(dchosen[t * choices + j]); });
     }
 }

@@ -11,11 +11,8 @@ KERNEL inner_of_rows(const T *a, const T *b, A *inner, i64 rows, i64 width) {
 }
 
 KERNEL inner_of_columns(const T *a, const T *b, A *inner, i64 rows, i64 width) {
-    for (i64 first = (i64)blockIdx.x * 32; first < width; first += (i64)gridDim.x * 32) {
-        i64 d = first + lane();
-        A sum = column_sum<A>(d < width ? rows : 0, [&](i64 n) { return (A)widen(a[n * width + d]) * (A)widen(b[n * width + d]); });
-        if (threadIdx.x / 32 == 0 && d < width) inner[d] = sum;
-    }
+    column_sums<A>(rows, width, [&](i64 n, i64 d) { return (A)widen(a[n * width + d]) * (A)widen(b[n * width + d]); },
+                   [&](i64 d, A sum) { inner[d] = sum; });
 }
 
 // Entry i belongs to line i / width or i % width.

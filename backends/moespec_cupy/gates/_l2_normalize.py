@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 from moespec.program import Impl
 from moespec_cupy._admit import admit
-from moespec_cupy._kernel import Grid, Kernels, accumulation, empty, items, one_block, read, rows
+from moespec_cupy._kernel import Kernels, accumulation, columns, empty, items, one_block, read, rows
 
 KERNELS = Kernels(__file__, "_l2_normalize.cu")
 
@@ -44,7 +44,7 @@ def _inner(a, b, by_rows, scale):
     if by_rows:
         KERNELS("inner_of_rows", rows(count), a, b, inner, count, width)
     else:
-        KERNELS("inner_of_columns", Grid(-(-width // 32), 1024), a, b, inner, count, width)
+        KERNELS("inner_of_columns", columns(width, count), a, b, inner, count, width)
     return inner.astype(accumulation(dtype, dtype if scale is None else scale.dtype))
 
 

@@ -5,8 +5,8 @@ from typing import Any, NamedTuple
 from moespec.op import wider
 from moespec.program import Impl
 from moespec_cupy._admit import admit
-from moespec_cupy._kernel import accumulation
-from moespec_cupy.gates._columns import sum_columns
+from moespec_cupy._kernel import accumulation, read
+from moespec_cupy.dispatch._column_sums import column_sums
 from moespec_cupy.gates._elementwise import add_row, cast
 from moespec_cupy.gates._product import product
 
@@ -28,7 +28,7 @@ def forward(x, w, b=None, *, dtype="float32"):
 
 def backward(saved, dlogits):
     x, w, bias = saved
-    db = None if bias is None else sum_columns(dlogits, bias)
+    db = None if bias is None else column_sums(read(dlogits), bias)
     return product(dlogits, w.T, x.dtype), product(x.T, dlogits, w.dtype), db
 
 

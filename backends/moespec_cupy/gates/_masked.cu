@@ -1,4 +1,3 @@
-#include "best_tokens.cuh"
 #include "softmax.cuh"
 
 KERNEL probabilities(const T *logits, A *probs, i64 tokens, i64 experts) {
@@ -7,14 +6,6 @@ KERNEL probabilities(const T *logits, A *probs, i64 tokens, i64 experts) {
         Softmax<A> row = softmax_of<A>(experts, logit);
         for (i64 e = lane(); e < experts; e += 32) probs[t * experts + e] = row.at(logit(e));
     }
-}
-
-// One block an expert.
-KERNEL best_tokens(const A *scores, i64 *mask, i64 tokens, i64 experts, i64 most) {
-    for (i64 e = blockIdx.x; e < experts; e += gridDim.x)
-        mark_best<A>(tokens, most, [&](i64 t) { return scores[t * experts + e]; }, [&](i64 t, bool best) {
-            mask[t * experts + e] = best ? e : -1;
-        });
 }
 
 // Weights under a mask, i or -1 in column i.

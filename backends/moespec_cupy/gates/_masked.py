@@ -2,7 +2,7 @@
 
 from typing import Any, NamedTuple
 
-from moespec_cupy._kernel import Kernels, empty, read, rows
+from moespec_cupy._kernel import Kernels, accumulation, empty, read, rows
 
 KERNELS = Kernels(__file__, "_masked.cu")
 
@@ -10,6 +10,13 @@ KERNELS = Kernels(__file__, "_masked.cu")
 class Saved(NamedTuple):
     logits: Any             # T E
     indices: Any            # T E   i or -1 in column i
+
+
+def probabilities(logits):
+    """The softmax of rows, not rounded."""
+    probs = empty(logits.shape, accumulation(logits.dtype))
+    KERNELS("probabilities", rows(len(logits)), read(logits), probs, *logits.shape)
+    return probs
 
 
 def masked_routing(logits, mask):

@@ -4,8 +4,7 @@ from typing import Any, NamedTuple
 
 from moespec.program import Impl
 from moespec_cupy._admit import admit
-from moespec_cupy._kernel import Kernels, empty, items, read
-from moespec_cupy.gates._columns import sum_products
+from moespec_cupy._kernel import Kernels, columns, empty, items, read
 from moespec_cupy.gates._elementwise import cast
 from moespec_cupy.gates._mixed import common
 
@@ -26,9 +25,11 @@ def forward(h, previous, scale):
 
 
 def backward(saved, dmixed):
-    dprevious = empty(saved.previous.shape, saved.previous.dtype)
-    KERNELS("mix_in_backward", items(dprevious.size), saved.scale, read(dmixed), dprevious, dprevious.size, len(saved.scale))
-    return dmixed.copy(), cast(dprevious, saved.dtypes[0]), cast(sum_products(dmixed, saved.previous), saved.dtypes[1])
+    previous, scale, d = saved.previous, saved.scale, read(dmixed)
+    dprevious, dscale = empty(previous.shape, previous.dtype), empty(scale.shape, scale.dtype)
+    KERNELS("mix_in_backward", items(dprevious.size), scale, d, dprevious, dprevious.size, len(scale))
+    KERNELS("mix_in_to_scale", columns(len(scale), len(d)), previous, d, dscale, *d.shape)
+    return dmixed.copy(), cast(dprevious, saved.dtypes[0]), cast(dscale, saved.dtypes[1])
 
 
 IMPL = Impl(forward, backward)

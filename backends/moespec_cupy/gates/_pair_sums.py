@@ -16,7 +16,7 @@ class Saved(NamedTuple):
 
 def forward(first, second):
     admit("gates.pair_sums", first, second)
-    tokens, n, m = *first.shape, second.shape[1]
+    (tokens, n), m = first.shape, second.shape[1]
     logits = empty((tokens, n * m), first.dtype)
     KERNELS("pair_sums", items(logits.size), read(first), read(second), logits, logits.size, n, m)
     return logits, Saved((tokens, n, m), second.dtype)

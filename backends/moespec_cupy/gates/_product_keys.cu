@@ -1,5 +1,5 @@
 #include "order.cuh"
-#include "untake.cuh"
+#include "scatter.cuh"
 
 // The k best pairs of the candidates left [T, h] and right [T, h], by the sum, ties to the lower id.
 KERNEL best_pairs(const T *first, const U *second, const i64 *left, const i64 *right, i64 *ids, i64 tokens, i64 keys, i64 half, i64 k) {
@@ -26,11 +26,10 @@ KERNEL pair_scores(const T *first, const U *second, const i64 *ids, T *scores, i
 }
 
 KERNEL pair_scores_backward(const T *dscores, const i64 *ids, T *dfirst, U *dsecond, i64 tokens, i64 keys, i64 choices) {
-    for (i64 i = thread_index(); i < tokens * keys; i += thread_count()) {
-        i64 row = i / keys * choices;
-        auto id = [&](i64 j) { return legal(ids[row + j], keys * keys); };
-        auto d = [&](i64 j) { return (A)widen(dscores[row + j]); };
-        dfirst[i] = narrow<T>(untaken<A>(i % keys, choices, [&](i64 j) { return id(j) < 0 ? -1 : id(j) / keys; }, d));
-        dsecond[i] = narrow<U>(untaken<A>(i % keys, choices, [&](i64 j) { return id(j) < 0 ? -1 : id(j) % keys; }, d));
+    for (i64 t = warp_index(); t < tokens; t += warp_count()) {
+        auto id = [&](i64 j) { return legal(ids[t * choices + j], keys * keys); };
+        auto d = [&](i64 j) { return (A)widen(dscores[t * choices + j]); };
+        untake_row<A>(dfirst + t * keys, keys, choices, [&](i64 j) { return id(j) < 0 ? -1 : id(j) / keys; }, d);
+        untake_row<A>(dsecond + t * keys, keys, choices, [&](i64 j) { return id(j) < 0 ? -1 : id(j) % keys; }, d);
     }
 }

@@ -28,7 +28,7 @@ def forward(first, second, indices=None, *, k=None):
 def backward(saved, dscores):
     (tokens, choices), shape = saved.ids.shape, (len(dscores), saved.keys)
     dfirst, dsecond = empty(shape, dscores.dtype), empty(shape, saved.dtype)
-    KERNELS("pair_scores_backward", items(dfirst.size), read(dscores), saved.ids, dfirst, dsecond, tokens, saved.keys, choices)
+    KERNELS("pair_scores_backward", rows(tokens), read(dscores), saved.ids, dfirst, dsecond, tokens, saved.keys, choices)
     return dfirst, dsecond
 
 

@@ -2,8 +2,7 @@
 
 from moespec.program import Impl
 from moespec_cupy._admit import admit
-from moespec_cupy._kernel import Grid, Kernels, accumulation, empty, read, rows
-from moespec_cupy.gates._by_group import threads
+from moespec_cupy._kernel import Grid, Kernels, accumulation, empty, read, rows, threads
 
 KERNELS = Kernels(__file__, "_quantile_bias.cu")
 

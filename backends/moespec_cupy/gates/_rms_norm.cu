@@ -1,4 +1,4 @@
-#include "columns.cuh"
+#include "../columns.cuh"
 
 template <class S> __device__ inline A gain_at(const S *scale, i64 d, A offset) { return scale ? (A)widen(scale[d]) + offset : (A)1; }
 

@@ -4,8 +4,7 @@ from typing import Any, NamedTuple
 
 from moespec.program import Impl
 from moespec_cupy._admit import admit
-from moespec_cupy._kernel import Kernels, accumulation, empty, read, rows
-from moespec_cupy.gates._columns import columns
+from moespec_cupy._kernel import Kernels, accumulation, columns, empty, read, rows
 
 KERNELS = Kernels(__file__, "_rms_norm.cu")
 
@@ -32,7 +31,7 @@ def backward(saved, dy):
     if saved.scale is None:
         return dx, None
     dscale = empty(saved.scale.shape, saved.scale.dtype)
-    KERNELS("rms_norm_to_scale", columns(width), *saved[:3], d, along, dscale, tokens, width, *saved.how)
+    KERNELS("rms_norm_to_scale", columns(width, tokens), *saved[:3], d, along, dscale, tokens, width, *saved.how)
     return dx, dscale
 
 

@@ -3,6 +3,7 @@
 // What a group is judged by: the sum of its two largest scores, or the largest.
 template <class V, class Score> __device__ inline V judged_by(i64 first, i64 size, bool two, Score score) {
     Candidate best = {0, -1}, next = {0, -1};
+#pragma unroll 1
     for (i64 e = first; e < first + size; e++) {
         Candidate c = {order_key(score(e)), e};
         if (before(c, best)) next = best;

@@ -16,7 +16,7 @@ KERNEL scale_columns(const T *logits, const A *of_rows, A share, A *of_columns, 
         A top = column_max<A>(rows, entry);
         top = is_finite(top) ? top : (A)0;
         A total = column_sum<A>(rows, [&](i64 t) { return exp(entry(t) - top); });
-        if (threadIdx.x / 32 == 0 && e < experts) of_columns[e] = share - (log(total) + top);
+        if (first_row() == 0 && e < experts) of_columns[e] = share - (log(total) + top);
     }
 }
 

@@ -4,7 +4,7 @@ import math
 
 from moespec.program import Impl
 from moespec_cupy._admit import admit
-from moespec_cupy._kernel import Grid, Kernels, accumulation, empty, items, read, rows, zeros
+from moespec_cupy._kernel import Kernels, accumulation, columns, empty, items, read, rows, zeros
 
 KERNELS = Kernels(__file__, "_sinkhorn.cu")
 
@@ -16,7 +16,7 @@ def forward(logits, *, iterations=20):
         of_rows, of_columns, share = empty(dims.T, acc), zeros(dims.E, acc), math.log(dims.T / dims.E)
         for _ in range(iterations):
             KERNELS("scale_rows", rows(dims.T), l, of_columns, of_rows, dims.T, dims.E)
-            KERNELS("scale_columns", Grid(-(-dims.E // 32), 1024), l, of_rows, share, of_columns, dims.T, dims.E)
+            KERNELS("scale_columns", columns(dims.E, dims.T), l, of_rows, share, of_columns, dims.T, dims.E)
         KERNELS("scaled", items(l.size), l, of_rows, of_columns, plan, l.size, dims.E)
     return plan, None
 

@@ -41,7 +41,6 @@ template <int R, class Key, class Take> __device__ inline void choose_held(i64 k
 // The first k of the order: all lanes are told take(j, e), one j after the other; -1 where nobody is left.
 template <class Key, class Take> __device__ inline void choose(i64 k, i64 experts, Key key, Take take) {
     if (experts <= 256) return choose_held<8>(k, experts, key, take);
-    if (experts <= 1024) return choose_held<32>(k, experts, key, take);
     Candidate best = EVERYBODY_LEFT;
     for (i64 j = 0; j < k; j++) {
         best = next_best(best, experts, key);

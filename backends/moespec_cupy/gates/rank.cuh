@@ -5,8 +5,8 @@
 template <class V> struct Digits;
 template <> struct Digits<f32> {
     static constexpr int TOP = 24;
-    __device__ static unsigned long long of(i64 key) { return (unsigned long long)((key == TOP_KEY ? 0x7fffffffLL : key) + 0x80000000LL); }
-    __device__ static f32 value(unsigned long long digits) {
+    __device__ static u64 of(i64 key) { return (u64)((key == TOP_KEY ? 0x7fffffffLL : key) + 0x80000000LL); }
+    __device__ static f32 value(u64 digits) {
         i64 key = (i64)digits - 0x80000000LL;
         if (key == 0x7fffffffLL) return not_a_number<f32>();
         return key < 0 ? -__int_as_float((int)-key) : __int_as_float((int)key);
@@ -14,8 +14,8 @@ template <> struct Digits<f32> {
 };
 template <> struct Digits<f64> {
     static constexpr int TOP = 56;
-    __device__ static unsigned long long of(i64 key) { return (unsigned long long)key + 0x8000000000000000ULL; }
-    __device__ static f64 value(unsigned long long digits) {
+    __device__ static u64 of(i64 key) { return (u64)key + 0x8000000000000000ULL; }
+    __device__ static f64 value(u64 digits) {
         i64 key = (i64)(digits - 0x8000000000000000ULL);
         if (key == TOP_KEY) return not_a_number<f64>();
         return key < 0 ? -__longlong_as_double(-key) : __longlong_as_double(key);
@@ -23,7 +23,7 @@ template <> struct Digits<f64> {
 };
 
 struct Ranked {
-    unsigned long long digits;
+    u64 digits;
     i64 above;                                    // how many are larger
 };
 
@@ -31,17 +31,17 @@ struct Ranked {
 template <class V, class Key> __device__ inline Ranked find_rank(i64 count, i64 rank, Key key) {
     __shared__ i64 found[256];
     Ranked at = {0, 0};
-    unsigned long long known = 0;
+    u64 known = 0;
     for (int shift = Digits<V>::TOP; shift >= 0; shift -= 8) {
         __syncthreads();                          // nobody still reads the counts of the digit before
         for (int d = threadIdx.x; d < 256; d += blockDim.x) found[d] = 0;
         __syncthreads();
         for (i64 i = threadIdx.x; i < count; i += blockDim.x) {
-            unsigned long long digits = Digits<V>::of(key(i));
+            u64 digits = Digits<V>::of(key(i));
             if ((digits & known) == at.digits) count_up(found + (digits >> shift & 255));
         }
         __syncthreads();
-        unsigned long long digit = 255;
+        u64 digit = 255;
         while (digit > 0 && at.above + found[digit] <= rank) at.above += found[digit--];
         at.digits |= digit << shift;
         known |= 255ULL << shift;

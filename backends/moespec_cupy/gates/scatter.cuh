@@ -15,3 +15,10 @@ template <class V, class Id, class Value, class Store> __device__ inline void sc
         store(e, sum);
     }
 }
+
+// A whole row: 0 where nobody chose.
+template <class V, class S, class Id, class Value> __device__ inline void untake_row(S *row, i64 experts, i64 k, Id id, Value value) {
+    for (i64 e = lane(); e < experts; e += 32) row[e] = narrow<S>((V)0);
+    __syncwarp();
+    scatter_row<V>(k, id, value, [&](i64 e, V sum) { row[e] = narrow<S>(sum); });
+}

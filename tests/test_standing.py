@@ -1,0 +1,40 @@
+"""The table op x backend x execution."""
+
+import json
+
+import pytest
+
+from moespec.cli import main
+from moespec.conformance.report import Report, Result
+from moespec.conformance.saved import save
+
+
+def report(execution, statuses, date="2026-01-02"):
+    results = [Result("gates.topk", "forward", "float32", f"c{i}", s) for i, s in enumerate(statuses)]
+    return Report("acme", "a card", results=results, execution=execution, date=date)
+
+
+@pytest.fixture
+def standing(tmp_path):
+    def run(*reports):
+        save(list(reports), tmp_path / "new.json")
+        main(["standing", str(tmp_path / "new.json"), "--record", str(tmp_path / "record.json"), "--out", str(tmp_path / "page.md")])
+        return (tmp_path / "page.md").read_text()
+    return run
+
+
+def test_a_kind_of_run_is_a_column_of_its_own(standing):
+    page = standing(report("emulated", ["pass", "pass", "skip"]), report("real", ["pass", "fail", "weak"]))
+    assert "| op | acme, real | acme, emulated |" in page
+    assert "| `gates.topk` | 1 of 3 failed | 2 |" in page
+    assert "**acme, real**: a card, 2026-01-02: 3 checks, 1 failed" in page
+    assert "| `gates.softmax` |  |  |" in page
+
+
+def test_a_new_report_replaces_its_own_predecessor_only(standing, tmp_path):
+    standing(report("emulated", ["pass"]), report("real", ["fail"]))
+    page = standing(report("real", ["pass", "pass"], "2026-03-04"))
+    assert "| `gates.topk` | 2 | 1 |" in page
+    assert "2026-03-04" in page
+    assert "2026-01-02" in page
+    assert len(json.loads((tmp_path / "record.json").read_text())) == 2
