@@ -1,13 +1,13 @@
-"""Everything that has to be known of the CuPy backend on a GPU, in one command:
+"""Everything that has to be known of the backends for a GPU, in one command:
 
-    pip install '.[cupy-cuda13,nvmath-cuda13,test]' torch && python asv_bench/gpu_report.py [--quick] [--only STAGE ...]
+    pip install '.[cupy-cuda13,nvmath-cuda13,numba-cuda13,test]' torch && python asv_bench/gpu_report.py [--quick] [--only STAGE ...]
 
-(nvmath and torch may be left out: what needs them is then told to be absent.)
+(nvmath, numba-cuda and torch may be left out: what needs them is then told to be absent.)
 
-It writes docs/reports/gpu-<device>-<date>.md and .json, with the device, the results of the suite in every way of computing products, of
-the tests that need a GPU and of compute-sanitizer, times beside torch and cuBLAS, and the goals, reached or not.  A stage that fails or
+It writes docs/reports/gpu-<device>-<date>.md and .json, with the device, the results of the suite in every way of computing products and on
+Numba-CUDA, of the tests that need a GPU and of compute-sanitizer, times beside torch and cuBLAS, and the goals, reached or not.  A stage that fails or
 runs out of time does not stop the next one; the exit status says whether all went well.  With --dry-run the same stages run without
-a GPU, on the emulation of the tests and at tiny sizes: nothing they print means anything, and nothing is written under docs/.
+a GPU, on the emulation of the tests, in Numba's simulator, and at tiny sizes: nothing they print means anything, and nothing is written under docs/.
 """
 
 from __future__ import annotations
@@ -42,8 +42,9 @@ class Stage(NamedTuple):
 
 
 STAGES = {"about": Stage("about", "", 60), "verify": Stage("verify", "tile", 300), "verify-loop": Stage("verify", "loop", 120),
-          "verify-nvmath": Stage("verify", "nvmath", 120), "tests": Stage("tests", "", 120), "memcheck": Stage("sanitize", "memcheck", 120),
-          "racecheck": Stage("sanitize", "racecheck", 120), "bench": Stage("bench", "", 240)}
+          "verify-nvmath": Stage("verify", "nvmath", 120), "verify-numba-cuda": Stage("verify", "numba-cuda", 540),
+          "tests": Stage("tests", "", 240), "memcheck": Stage("sanitize", "memcheck", 120), "racecheck": Stage("sanitize", "racecheck", 120),
+          "bench": Stage("bench", "", 240), "bench-numba-cuda": Stage("bench_numba_cuda", "", 240)}
 
 
 def main(argv=None):
@@ -90,9 +91,9 @@ def run(stage, out, options):
 
 
 def environment(dry_run):
-    """The stages' own package is found, in a dry run the emulation too."""
+    """The stages' own package is found, in a dry run the emulation too; Numba reads whether it simulates when it is imported."""
     paths = [str(HERE), *([str(ROOT / "tests" / "cuda_emulation")] if dry_run else []), os.environ.get("PYTHONPATH", "")]
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in paths if p)}
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in paths if p), "NUMBA_ENABLE_CUDASIM": str(int(dry_run))}
 
 
 def write(report, folder):

@@ -26,17 +26,22 @@ def test_dry_run(tmp_path):
     page, record = (next(tmp_path.glob(f"gpu-dry-run-*-*-??.{kind}")) for kind in ("md", "json"))
     assert done.returncode == 0, done.stdout + done.stderr + page.read_text()
     stages = json.loads(record.read_text())["stages"]
-    assert list(stages) == ["about", "verify", "verify-loop", "verify-nvmath", "tests", "memcheck", "racecheck", "bench"]
+    assert list(stages) == ["about", "verify", "verify-loop", "verify-nvmath", "verify-numba-cuda", "tests", "memcheck", "racecheck", "bench",
+                            "bench-numba-cuda"]
     assert all(s["ok"] and s["dry_run"] for s in stages.values())
-    for name in ("verify", "verify-loop", "verify-nvmath"):
+    for name in ("verify", "verify-loop", "verify-nvmath", "verify-numba-cuda"):
         assert stages[name]["execution"] == "emulated"
         assert stages[name]["executed"] > 0
     for row in stages["bench"]["rows"]:
         assert {"tile", "loop", "nvmath", "floor"} <= {name for name, c in row["candidates"].items() if "min_ms" in c}
+    numba = stages["bench-numba-cuda"]
+    assert set(numba["launches"]) == {"numba-cuda", "Numba", "cupy"}
+    assert [p["product"] for p in numba["products"]] == ["nn", "nt", "tn"]
+    assert all("min_ms" in c for row in numba["products"] + numba["layers"] for c in row["candidates"].values())
     assert "nothing here was run on a GPU" in page.read_text()
     assert "reached" not in page.read_text()
     kept = {path.name.partition("-verify")[2] for path in tmp_path.glob("*.checks.json.gz")}
-    assert kept == {f"{way}.checks.json.gz" for way in ("", "-loop", "-nvmath")}
+    assert kept == {f"{way}.checks.json.gz" for way in ("", "-loop", "-nvmath", "-numba-cuda")}
     assert sorted((ROOT / "docs").rglob("*")) == before
 
 

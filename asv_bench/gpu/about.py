@@ -9,7 +9,7 @@ from pathlib import Path
 from gpu.stage import main
 from moespec.backend import load
 
-PACKAGES = ("numpy", "ml_dtypes", "cupy-cuda13x", "cupy-cuda12x", "cuda-toolkit", "nvmath-python", "torch")
+PACKAGES = ("numpy", "ml_dtypes", "cupy-cuda13x", "cupy-cuda12x", "cuda-toolkit", "nvmath-python", "numba", "numba-cuda", "torch")
 
 
 def work(options):

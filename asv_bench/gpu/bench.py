@@ -38,22 +38,27 @@ def work(options):
 def measured(here, shape, dtype, rounds):
     """Everything about one shape in one dtype."""
     layer = Layer(here, shape, dtype)
-    runs, candidates = ready(layer)
-    times = alternated(here, {name: run for name, (run, _) in runs.items()}, rounds)
-    for name, (_, peak) in runs.items():
-        candidates[name] |= {"min_ms": min(times[name]), "median_ms": float(np.median(times[name])), "peak_bytes": peak(),
-                             "tflops": shape.flops / min(times[name]) / 1e9}
-        here.tidy()
+    candidates = timed(here, makers(layer), shape.flops, AGREE[dtype], rounds)
     parts = {name: (here.milliseconds(run), here.milliseconds(run, 5), size) for name, (run, size) in layer.parts().items()}
     return {"shape": list(shape), "dtype": dtype, "candidates": candidates,
             "parts": {name: {"ms": ms, "gb_per_s": size / ms / 1e6} for name, (_, ms, size) in parts.items()}}
 
 
-def ready(layer):
-    """({name: (run, peak)} of the candidates that run and agree, what is known of every candidate)."""
-    here, runs, known = layer.machine, {}, {}
-    wanted = None
-    for name, make in makers(layer):
+def timed(here, makers, flops, agree, rounds):
+    """What is known of every candidate, with its times if it runs and agrees."""
+    runs, known = ready(here, makers, agree)
+    times = alternated(here, {name: run for name, (run, _) in runs.items()}, rounds)
+    for name, (_, peak) in runs.items():
+        known[name] |= {"min_ms": min(times[name]), "median_ms": float(np.median(times[name])), "peak_bytes": peak(),
+                        "tflops": flops / min(times[name]) / 1e9}
+        here.tidy()
+    return known
+
+
+def ready(here, makers, agree):
+    """({name: (run, peak)} of the candidates that run and agree with the first, what is known of every candidate)."""
+    runs, known, wanted = {}, {}, None
+    for name, make in makers:
         try:
             run, peak, to_numpy = make()
             found = [to_numpy(a) for a in run() or ()]
@@ -65,10 +70,10 @@ def ready(layer):
             wanted = wanted or found
             apart = max((apart_by(a, b) for a, b in zip(found, wanted, strict=False)), default=0.0)
             known[name] = {"differs_by": apart}
-            if apart <= AGREE[layer.dtype]:
+            if apart <= agree:
                 runs[name] = run, peak
             else:
-                known[name]["failed"] = f"differs from tile by {apart:.2g}"
+                known[name]["failed"] = f"differs from {makers[0][0]} by {apart:.2g}"
         here.tidy()
     return runs, known
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 LARGE = ([8192, 4096, 1024, 64, 4], [8192, 4096, 14336, 8, 2])
-OF_THE_FLOOR = 0.7
+OF_THE_FLOOR, OF_CUBLAS = 0.7, 0.5
 
 
 class Goal(NamedTuple):
@@ -18,26 +18,23 @@ class Goal(NamedTuple):
 
 def goals(rows, best="tile") -> list[Goal]:
     """As fast as torch everywhere, and near the matrix products alone where those are large."""
-    found = [_as_fast_as_torch(row, best) for row in rows]
-    return found + [_near_the_floor(row, best) for row in rows if row["shape"] in map(list, LARGE) and row["dtype"] == "bfloat16"]
+    found = [_compared(f"at least torch's speed: {_where(row)}", row, (best, "torch"), 1, "times torch's speed") for row in rows]
+    return found + [_compared(f"at least {OF_THE_FLOOR} of cuBLAS's dense products: {_where(row)}", row, (best, "floor"), OF_THE_FLOOR, "of them")
+                    for row in rows if row["shape"] in map(list, LARGE) and row["dtype"] == "bfloat16"]
 
 
-def _as_fast_as_torch(row, best):
-    text = f"at least torch's speed: {_where(row)}"
-    ours, torch = row["candidates"].get(best, {}), row["candidates"].get("torch", {})
-    if "min_ms" not in ours or "min_ms" not in torch:
-        return Goal(text, None, _why(best, ours) or _why("torch", torch))
-    ratio = torch["min_ms"] / ours["min_ms"]
-    return Goal(text, ratio >= 1, f"{ratio:.2f} times torch's speed")
+def goals_of_products(rows) -> list[Goal]:
+    """What can be hoped for of products that Numba compiles, without tensor cores: half of cuBLAS in float32."""
+    return [_compared(f"numba-cuda: at least {OF_CUBLAS} of cuBLAS's dense product: {row['product']}, {_where(row)}", row, ("numba-cuda", "cublas"),
+                      OF_CUBLAS, "of it") for row in rows]
 
 
-def _near_the_floor(row, best):
-    text = f"at least {OF_THE_FLOOR} of cuBLAS's dense products: {_where(row)}"
-    ours, floor = row["candidates"].get(best, {}), row["candidates"].get("floor", {})
-    if "min_ms" not in ours or "min_ms" not in floor:
-        return Goal(text, None, _why(best, ours) or _why("floor", floor))
-    ratio = floor["min_ms"] / ours["min_ms"]
-    return Goal(text, ratio >= OF_THE_FLOOR, f"{ratio:.2f} of them")
+def _compared(text, row, names, least, told):
+    ours, rival = (row["candidates"].get(name, {}) for name in names)
+    if "min_ms" not in ours or "min_ms" not in rival:
+        return Goal(text, None, _why(names[0], ours) or _why(names[1], rival))
+    ratio = rival["min_ms"] / ours["min_ms"]
+    return Goal(text, ratio >= least, f"{ratio:.2f} {told}")
 
 
 def _where(row):

@@ -50,6 +50,23 @@ class Gpu:
             function()
         return Highest.most
 
+    def stream(self):
+        return self.cupy.cuda.get_current_stream()
+
+    def to_numba(self, array):
+        """For the Numba-CUDA backend, which takes what has the CUDA array interface."""
+        return array
+
+    def memory_for_numba(self, shape, dtype):
+        """Of CuPy's pool."""
+        from numba import cuda
+        return cuda.as_cuda_array(self.cupy.empty(shape, dtype), sync=False)
+
+    def bare_launch(self, array):
+        """A function: launches a kernel that does next to nothing."""
+        nothing = self.cupy.RawKernel('extern "C" __global__ void nothing(float *x) { x[0] = 0; }', "nothing")
+        return lambda: nothing((1,), (1,), (array,))
+
     def tidy(self):
         """Gives back what nobody uses."""
         self.pool.free_all_blocks()
@@ -87,6 +104,20 @@ class DryRun:
     def peak(self, function):
         function()
         return 0
+
+    def stream(self):
+        return 0
+
+    def to_numba(self, array):
+        from moespec_numba_cuda import BACKEND
+        return BACKEND.from_numpy(self.backend.to_numpy(array))
+
+    def memory_for_numba(self, shape, dtype):
+        from numba import cuda
+        return cuda.device_array(shape, dtype)
+
+    def bare_launch(self, array):
+        return lambda: array.fill(0)
 
     def tidy(self):
         pass

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from gpu.goals import goals
+from gpu.goals import goals, goals_of_products
 
 CANDIDATES = ("tile", "loop", "nvmath", "torch", "floor")
+ON_NUMBA = ("cupy", "numba-cuda", "numba-cuda, CuPy's memory")
+OF_A_STEP = "Milliseconds of forward and backward, minimum / median; TFLOP/s of the nine products; peak memory beyond what was there, MiB"
 
 
 def page(report) -> str:
@@ -17,9 +19,13 @@ def page(report) -> str:
     lines += [*_about(about), "", "## Stages", "", "| stage | result | seconds |", "|---|---|---|"]
     lines += [f"| {name} | {_result(s)} | {s['seconds']:.0f} |" for name, s in stages.items()]
     lines += _failures(stages)
-    if rows := stages.get("bench", {}).get("rows"):
-        lines += ["", "## Goals", "", *_goals(rows, report["dry_run"]), "", "## Times", "", *_times(rows)]
-        lines += ["", "## Parts of the layer", "", *_parts(rows)]
+    rows, numba = stages.get("bench", {}).get("rows", []), stages.get("bench-numba-cuda", {})
+    if found := goals(rows) + goals_of_products(numba.get("products", [])):
+        lines += ["", "## Goals", "", *_goals(found, report["dry_run"])]
+    if rows:
+        lines += ["", "## Times", "", *_times(rows, CANDIDATES, ("torch", "floor"), OF_A_STEP), "", "## Parts of the layer", "", *_parts(rows)]
+    if "launches" in numba:
+        lines += ["", "## Numba-CUDA", "", *_on_numba(numba)]
     return "\n".join(lines) + "\n"
 
 
@@ -51,20 +57,32 @@ def _failures(stages):
     return lines
 
 
-def _goals(rows, dry_run):
+def _goals(found, dry_run):
     verdict = {True: "reached", False: "NOT REACHED", None: "not measured"}
-    return [f"- {'dry run' if dry_run else verdict[g.reached]}: {g.text} ({g.found})" for g in goals(rows)]
+    return [f"- {'dry run' if dry_run else verdict[g.reached]}: {g.text} ({g.found})" for g in found]
 
 
-def _times(rows):
-    lines = ["Milliseconds of forward and backward, minimum / median; TFLOP/s of the nine products; peak memory beyond what was there, MiB.", "",
-             f"| T, D, F, E, K | dtype | {' | '.join(CANDIDATES)} | torch / tile | floor / tile |", "|---|---|" + "---|" * (len(CANDIDATES) + 2)]
+def _times(rows, names, rivals, what, ours="tile"):
+    """A row a shape, a column a candidate; then how many times as long as ours the rivals take."""
+    heads = [*names, *(f"{rival} / {ours}" for rival in rivals)]
+    lines = [f"{what}.", "", f"| T, D, F, E, K | dtype | {' | '.join(heads)} |", "|---|---|" + "---|" * len(heads)]
     for row in rows:
         of = row["candidates"]
-        cells = [_cell(of[name]) if name in of else "not there" for name in CANDIDATES]
-        cells += [_ratio(of, "torch"), _ratio(of, "floor")]
-        lines.append(f"| {', '.join(map(str, row['shape']))} | {row['dtype']} | {' | '.join(cells)} |")
+        cells = [_cell(of[name]) if name in of else "not there" for name in names] + [_ratio(of, rival, ours) for rival in rivals]
+        label = f"{row['product']}: " if "product" in row else ""
+        lines.append(f"| {label}{', '.join(map(str, row['shape']))} | {row['dtype']} | {' | '.join(cells)} |")
     return lines
+
+
+def _on_numba(found):
+    """Launches, products and layers on Numba-CUDA."""
+    launches = ", ".join(f"{name} {time:.1f}" for name, time in found["launches"].items())
+    products, layers = found["products"], found["layers"]
+    lines = [f"Microseconds of one launch among many of a kernel that does next to nothing: {launches}."]
+    if products:
+        lines += ["", *_times(products, ("numba-cuda", "cublas"), ("cublas",), "Products of experts in tiles, and dense ones by cuBLAS: "
+                              "milliseconds, minimum / median; TFLOP/s", "numba-cuda")]
+    return lines + (["", *_times(layers, ON_NUMBA, ("cupy",), OF_A_STEP, "numba-cuda")] if layers else [])
 
 
 def _cell(found):
@@ -74,8 +92,8 @@ def _cell(found):
     return f"{found['min_ms']:.2f} / {found['median_ms']:.2f}; {found['tflops']:.1f}{memory}"
 
 
-def _ratio(of, rival):
-    return f"{of[rival]['min_ms'] / of['tile']['min_ms']:.2f}" if all("min_ms" in of.get(n, {}) for n in ("tile", rival)) else ""
+def _ratio(of, rival, ours):
+    return f"{of[rival]['min_ms'] / of[ours]['min_ms']:.2f}" if all("min_ms" in of.get(n, {}) for n in (ours, rival)) else ""
 
 
 def _parts(rows):

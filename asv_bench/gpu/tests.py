@@ -8,11 +8,12 @@ from pathlib import Path
 from gpu.stage import main
 
 ROOT = Path(__file__).resolve().parents[2]
+FILES = "tests/test_cupy_gpu.py", "tests/test_numba_cuda_gpu.py"
 
 
 def work(options):
     record = options.out.with_suffix(".xml")
-    done = subprocess.run([sys.executable, "-m", "pytest", "-m", "gpu", "tests/test_cupy_gpu.py", f"--junitxml={record}"], cwd=ROOT,
+    done = subprocess.run([sys.executable, "-m", "pytest", "-m", "gpu", *FILES, f"--junitxml={record}"], cwd=ROOT,
                           capture_output=True, text=True, check=False)
     print(done.stdout, done.stderr)
     if not record.exists():

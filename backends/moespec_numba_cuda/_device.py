@@ -26,7 +26,7 @@ def stream():
 def using(given):
     """Run everything inside on `given`: a stream of Numba, or of CuPy or torch (what has `ptr` or `cuda_stream`)."""
     pointer = getattr(given, "ptr", getattr(given, "cuda_stream", None))
-    token = _stream.set(given if pointer is None else cuda.external_stream(pointer))
+    token = _stream.set(given if pointer is None else pointer and cuda.external_stream(pointer))     # 0 is Numba's default one
     try:
         yield
     finally:

@@ -1,5 +1,7 @@
 """The Numba-CUDA backend in the simulator."""
 
+from types import SimpleNamespace
+
 import ml_dtypes
 import numpy as np
 import pytest
@@ -110,6 +112,9 @@ def test_a_given_stream_is_the_one_that_kernels_get():
     assert stream() == 0
     with using(given):
         assert stream() is given
+        for default in (SimpleNamespace(ptr=0), SimpleNamespace(cuda_stream=0)):        # as CuPy and torch have it
+            with using(default):
+                assert stream() == 0
     assert stream() == 0
 
 
