@@ -14,8 +14,11 @@ from moespec.registry import OPS
 
 cuda = pytest.importorskip("numba.cuda")
 
-from moespec_numba_cuda import BACKEND  # noqa: E402
-from moespec_numba_cuda import _arrays, _kernel  # noqa: E402
+from moespec_numba_cuda import (  # noqa: E402
+    BACKEND,
+    _arrays,
+    _kernel,
+)
 from moespec_numba_cuda._device import SIMULATED, device, stream, using  # noqa: E402
 from moespec_numba_cuda._kernel import Grid, items, kernel  # noqa: E402
 
