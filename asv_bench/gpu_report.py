@@ -4,10 +4,11 @@
 
 (nvmath, numba-cuda and torch may be left out: what needs them is then told to be absent.)
 
-It writes docs/reports/gpu-<device>-<date>.md and .json, with the device, the results of the suite in every way of computing products and on
-Numba-CUDA, of the tests that need a GPU and of compute-sanitizer, times beside torch and cuBLAS, and the goals, reached or not.  A stage that fails or
-runs out of time does not stop the next one; the exit status says whether all went well.  With --dry-run the same stages run without
-a GPU, on the emulation of the tests, in Numba's simulator, and at tiny sizes: nothing they print means anything, and nothing is written under docs/.
+It writes docs/reports/gpu-<device>-<date>.md and .json, with the device, the results of the suite in every way of computing products and
+on Numba-CUDA, of the tests that need a GPU and of compute-sanitizer, times beside torch and cuBLAS, and the goals, reached or not.  A stage
+that fails or runs out of time does not stop the next one; the exit status says whether all went well.  With --dry-run the same stages run
+without a GPU, on the emulation of the tests, in Numba's simulator, and at tiny sizes: nothing they print means anything, and nothing is
+written under docs/.
 """
 
 from __future__ import annotations
