@@ -29,6 +29,7 @@ def test_dry_run(tmp_path):
     assert list(stages) == ["about", "verify", "verify-loop", "verify-nvmath", "verify-numba-cuda", "tests", "memcheck", "racecheck", "bench",
                             "bench-numba-cuda"]
     assert all(s["ok"] and s["dry_run"] for s in stages.values())
+    assert {test.partition("::")[0] for test in stages["tests"]["skipped"]} >= {"test_numba_cuda_gpu"}
     for name in ("verify", "verify-loop", "verify-nvmath", "verify-numba-cuda"):
         assert stages[name]["execution"] == "emulated"
         assert stages[name]["executed"] > 0

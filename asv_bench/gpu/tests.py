@@ -26,7 +26,8 @@ def work(options):
 
 
 def name(test):
-    return test.get("name", "")
+    """Of the file as well: two files may have tests of one name."""
+    return f"{test.get('classname', '').rpartition('.')[2]}::{test.get('name', '')}"
 
 
 if __name__ == "__main__":

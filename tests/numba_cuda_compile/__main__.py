@@ -1,6 +1,6 @@
 """Compile every kernel of the Numba-CUDA backend, in every dtype, to PTX and to a cubin for the GPUs named; needs no GPU.
 
-    python tests/numba_cuda_compile [PATTERN ...] [--cc 8.0 9.0]
+    python tests/numba_cuda_compile [PATTERN ...] [--cc 8.0 9.0] [--report F.json]
 
 It shows that the kernels are what Numba can compile and that the result can be assembled; nothing is executed.  Numba asks the current device for
 its compute capability when it compiles what a kernel calls: here it is told.  One process a capability, since Numba remembers.
@@ -9,19 +9,24 @@ its compute capability when it compiles what a kernel calls: here it is told.  O
 import argparse
 import subprocess
 import sys
+import tempfile
 import time
 from fnmatch import fnmatch
 from importlib import import_module
 from itertools import permutations
+from pathlib import Path
 from types import SimpleNamespace
 
 from cuda.core import Linker, LinkerOptions, ObjectCode
-from numba import cuda
+from numba import __version__, cuda
 from numba.cuda import dispatcher
 
-from moespec_numba_cuda import _arrays
+from moespec.conformance.reach import reached
+from moespec.conformance.report import Report, Result
+from moespec.conformance.saved import load, save
+from moespec_numba_cuda import BACKEND, _arrays
 from moespec_numba_cuda._backend import FAMILIES
-from moespec_numba_cuda._kernel import KERNELS
+from moespec_numba_cuda._kernel import KERNELS, Kernel
 
 
 def declared(patterns):
@@ -49,28 +54,57 @@ def build(kernel, t, cc):
 
 
 def compile_all(patterns, cc):
-    """How many failed."""
+    """{(name, kernel, T): the log of what is wrong, or None}."""
     dispatcher.get_current_device = lambda: SimpleNamespace(compute_capability=cc)
     jobs = [(name, k, t) for name, k in declared(patterns).items() for t in k.dtypes]
-    started, failed = time.perf_counter(), 0
+    started, logs = time.perf_counter(), {}
     for name, kernel, t in jobs:
-        log = build(kernel, t, cc)
+        log = logs[name, kernel, t] = build(kernel, t, cc)
         if log is not None:
-            failed += 1
             print(f"FAIL {name} T={t} {cc[0]}.{cc[1]}\n{log}", flush=True)
+    failed = sum(log is not None for log in logs.values())
     print(f"compiled (nothing executed): {len(jobs)} builds for {cc[0]}.{cc[1]}, {failed} failed, {time.perf_counter() - started:.0f} s", flush=True)
-    return failed + (not jobs)
+    return logs
+
+
+def report(logs, cc):
+    """A result for every build of a kernel that an op reaches."""
+    builds = {}
+    for (name, kernel, t), log in logs.items():
+        builds.setdefault(kernel, []).append((name, t, log))
+    return reported([cc], [Result(op, "compiled", t, f"{name}_{cc}", "pass" if log is None else "fail", log or "")
+                           for op in BACKEND.ops() for kernel in reached("moespec_numba_cuda", op, Kernel)
+                           for name, t, log in builds.get(kernel, ())])
+
+
+def reported(capabilities, results):
+    return Report("numba-cuda", f"{', '.join(capabilities)}; Numba {__version__}", results=results, execution="compiled")
+
+
+def each_in_a_process(options):
+    """The worst exit status; their reports become one."""
+    with tempfile.TemporaryDirectory() as room:
+        paths = {cc: Path(room) / f"{cc}.json" for cc in options.cc}
+        runs = [subprocess.Popen([sys.executable, __file__, *options.patterns, "--cc", cc, "--report", str(path)]) for cc, path in paths.items()]
+        status = max(run.wait() for run in runs)
+        if options.report:
+            results = [r for path in paths.values() if path.exists() for r in load(path)[0].results]
+            save([reported(options.cc, results)], options.report)
+    return status
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("patterns", nargs="*", default=["*"], help="of kernels, such as 'gates.*'")
     parser.add_argument("--cc", nargs="+", default=("8.0", "9.0"))
+    parser.add_argument("--report", metavar="F.json", help="what every op's kernels came to, for `moespec standing`")
     options = parser.parse_args()
-    if len(options.cc) == 1:
-        return 1 if compile_all(options.patterns, tuple(map(int, options.cc[0].split(".")))) else 0
-    runs = [subprocess.Popen([sys.executable, __file__, *options.patterns, "--cc", cc]) for cc in options.cc]
-    return max(run.wait() for run in runs)
+    if len(options.cc) > 1:
+        return each_in_a_process(options)
+    logs = compile_all(options.patterns, tuple(map(int, options.cc[0].split("."))))
+    if options.report:
+        save([report(logs, options.cc[0])], options.report)
+    return 1 if not logs or any(log is not None for log in logs.values()) else 0
 
 
 if __name__ == "__main__":
