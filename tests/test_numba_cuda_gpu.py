@@ -128,13 +128,13 @@ def test_arrays_of_the_host_are_refused():
 # ---- streams ---------------------------------------------------------------------------------------------------------
 
 def test_work_is_queued_on_the_given_stream(cp, busy_stream):
-    from moespec_numba_cuda._device import cuda, using
+    from moespec_numba_cuda._device import cuda
     x = cp.asarray(np.random.default_rng(0).standard_normal((300, 64)).astype("float32"))
     softmax = resolve(BACKEND, "gates.softmax")
     wanted = bits([softmax.forward(x)[0]])
     with cuda.defer_cleanup():                 # giving memory back to the driver waits for the device
         stream = busy_stream()
-        with using(stream):
+        with BACKEND.using(stream):
             found = softmax.forward(x)[0]
         assert not stream.done                 # the host is back while the stream is still busy
     stream.synchronize()
@@ -142,12 +142,12 @@ def test_work_is_queued_on_the_given_stream(cp, busy_stream):
 
 
 def test_what_precedes_on_the_given_stream_is_seen(cp, busy_stream):
-    from moespec_numba_cuda._device import cuda, using
+    from moespec_numba_cuda._device import cuda
     softmax, stated = resolve(BACKEND, "gates.softmax"), cp.zeros((4, 8), "float32")
     softmax.forward(stated)                    # compiles
     with cuda.defer_cleanup():
         stream = busy_stream(lambda: stated.fill(0))
-        with stream, using(stream):
+        with stream, BACKEND.using(stream):
             stated[:, 0] = 1e4                 # behind half a second of other work
             found = softmax.forward(stated)[0]
     stream.synchronize()
@@ -155,8 +155,8 @@ def test_what_precedes_on_the_given_stream_is_seen(cp, busy_stream):
 
 
 def test_the_default_stream_of_cupy_is_numbas(cp):
-    from moespec_numba_cuda._device import stream, using
-    with using(cp.cuda.Stream.null):
+    from moespec_numba_cuda._device import stream
+    with BACKEND.using(cp.cuda.Stream.null):
         assert stream() == 0
 
 

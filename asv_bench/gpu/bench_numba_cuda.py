@@ -27,10 +27,9 @@ def work(options):
     ready, told = BACKEND.available()
     if not ready:
         return {"ok": False, "message": told}
-    from moespec_numba_cuda._device import using
     here, dry = machine(options.dry_run), options.dry_run
     rounds, found = 2 if dry else 3 if options.quick else 9, {"execution": here.execution, "device": told, "products": [], "layers": []}
-    with using(here.stream()):
+    with BACKEND.using(here.stream()):
         found["launches"] = launches(here, 3 if dry else LAUNCHES)
         for kind, measure, shapes in (("products", products, OF_PRODUCTS), ("layers", layer, OF_LAYERS)):
             for shape in [IN_A_DRY_RUN] if dry else shapes:

@@ -57,6 +57,11 @@ class NumbaCudaBackend:
     def ops(self):
         return {name: accepting(impl) for family in FAMILIES for name, impl in import_module(f"moespec_numba_cuda.{family}").OPS.items()}
 
+    def using(self, given):
+        """Everything inside is queued on `given`, a stream of Numba, CuPy or torch: `with BACKEND.using(stream):`."""
+        from moespec_numba_cuda._device import using
+        return using(given)
+
     def add(self, a, b):
         from moespec_numba_cuda._arithmetic import add
         return add(a, b)

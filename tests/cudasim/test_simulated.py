@@ -19,7 +19,7 @@ from moespec_numba_cuda import (  # noqa: E402
     _arrays,
     _kernel,
 )
-from moespec_numba_cuda._device import SIMULATED, device, stream, using  # noqa: E402
+from moespec_numba_cuda._device import SIMULATED, device, stream  # noqa: E402
 from moespec_numba_cuda._kernel import Grid, items, kernel  # noqa: E402
 
 
@@ -113,10 +113,10 @@ def test_layers(spec):
 def test_a_given_stream_is_the_one_that_kernels_get():
     given = cuda.stream()
     assert stream() == 0
-    with using(given):
+    with BACKEND.using(given):
         assert stream() is given
         for default in (SimpleNamespace(ptr=0), SimpleNamespace(cuda_stream=0)):        # as CuPy and torch have it
-            with using(default):
+            with BACKEND.using(default):
                 assert stream() == 0
     assert stream() == 0
 

@@ -88,8 +88,8 @@ def each_in_a_process(options):
         runs = [subprocess.Popen([sys.executable, __file__, *options.patterns, "--cc", cc, "--report", str(path)]) for cc, path in paths.items()]
         status = max(run.wait() for run in runs)
         if options.report:
-            results = [r for path in paths.values() if path.exists() for r in load(path)[0].results]
-            save([reported(options.cc, results)], options.report)
+            found = {cc: load(path)[0].results for cc, path in paths.items() if path.exists()}
+            save([reported(found, [r for results in found.values() for r in results])], options.report)
     return status
 
 
