@@ -43,7 +43,7 @@ class Stage(NamedTuple):
 
 
 STAGES = {"about": Stage("about", "", 60), "verify": Stage("verify", "tile", 300), "verify-loop": Stage("verify", "loop", 120),
-          "verify-nvmath": Stage("verify", "nvmath", 120), "verify-numba-cuda": Stage("verify", "numba-cuda", 540),
+          "verify-nvmath": Stage("verify", "nvmath", 120), "verify-numba-cuda": Stage("verify", "numba-cuda", 900),
           "tests": Stage("tests", "", 240), "memcheck": Stage("sanitize", "memcheck", 120), "racecheck": Stage("sanitize", "racecheck", 120),
           "bench": Stage("bench", "", 240), "bench-numba-cuda": Stage("bench_numba_cuda", "", 240)}
 

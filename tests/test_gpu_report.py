@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -101,6 +102,33 @@ def test_page():
                  "| 8192, 4096, 14336, 8, 2 | bfloat16 | 10.00 / 10.00; 1.0; 1 MiB | not there | not there "
                  "| 9.00 / 9.00; 1.0; 1 MiB | 8.00 / 8.00; 1.0; 1 MiB | 0.90 | 0.80 |"):
         assert line in text
+
+
+def test_numba_cuda_is_shown_with_its_goals():
+    from gpu.markdown import page
+    product = {**row(LARGE, "float32", **{"numba-cuda": 4.0, "cublas": 1.0}), "product": "tn"}
+    layer = row(LARGE, "float32", **{"cupy": 6.0, "numba-cuda": 12.0, "numba-cuda, CuPy's memory": 10.0})
+    found = {"ok": True, "seconds": 9, "launches": {"numba-cuda": 20.0, "Numba": 12.25, "cupy": 5.0}, "products": [product], "layers": [layer]}
+    text = page({"date": "2026-11-25", "dry_run": False, "stages": {"bench-numba-cuda": found}})
+    for line in ("- NOT REACHED: numba-cuda: at least 0.5 of cuBLAS's dense product: tn, T, D, F, E, K = 8192, 4096, 14336, 8, 2, float32 "
+                 "(0.25 of it)",
+                 "next to nothing: numba-cuda 20.0, Numba 12.2, cupy 5.0.",
+                 "| tn: 8192, 4096, 14336, 8, 2 | float32 | 4.00 / 4.00; 1.0; 1 MiB | 1.00 / 1.00; 1.0; 1 MiB | 0.25 |",
+                 "| 8192, 4096, 14336, 8, 2 | float32 | 6.00 / 6.00; 1.0; 1 MiB | 12.00 / 12.00; 1.0; 1 MiB | 10.00 / 10.00; 1.0; 1 MiB | 0.50 |"):
+        assert line in text
+
+
+@pytest.mark.parametrize(("absent", "dry_run"), [("numba", True), ("numba", False), ("numba_cuda", False)])
+def test_without_numba_cuda_its_stages_are_not_run_and_say_why(absent, dry_run, monkeypatch):
+    from gpu import bench_numba_cuda, numba_cuda, verify
+    from gpu.markdown import page
+    monkeypatch.setattr(numba_cuda, "find_spec", lambda name: None if name == absent else name)
+    options = SimpleNamespace(argument="numba-cuda", dry_run=dry_run)
+    stages = {name: {**work(options), "seconds": 0} for name, work in (("verify", verify.work), ("bench", bench_numba_cuda.work))}
+    text = page({"date": "2026-11-25", "dry_run": dry_run, "stages": stages})
+    for name, stage in stages.items():
+        assert stage["ok"]
+        assert f"| {name} | not run: {absent}: not installed (pip install 'moespec[numba-cuda13]', or numba-cuda12) | 0 |" in text
 
 
 def test_the_name_of_the_report_is_the_devices():
