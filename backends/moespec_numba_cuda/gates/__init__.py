@@ -2,6 +2,7 @@
 
 from moespec_numba_cuda.gates import (
     _add_noise,
+    _assign,
     _bias_centred,
     _bias_proportional,
     _bias_sign,
@@ -12,6 +13,7 @@ from moespec_numba_cuda.gates import (
     _of_kind,
     _pair_sums,
     _product_keys,
+    _quantile_bias,
     _rescale,
     _rms_norm,
     _scale_experts,
@@ -20,14 +22,17 @@ from moespec_numba_cuda.gates import (
     _selected_sigmoid,
     _selected_sqrt_softplus,
     _sigmoid,
+    _sinkhorn,
     _softcap,
     _softmax,
+    _sparsemixer,
     _sqrt_softplus,
     _topk,
 )
 
 OPS = {
     "gates.add_noise": _add_noise.IMPL,
+    "gates.assign": _assign.IMPL,
     "gates.bias_centred": _bias_centred.IMPL,
     "gates.bias_proportional": _bias_proportional.IMPL,
     "gates.bias_sign": _bias_sign.IMPL,
@@ -38,6 +43,7 @@ OPS = {
     "gates.of_kind": _of_kind.IMPL,
     "gates.pair_sums": _pair_sums.IMPL,
     "gates.product_keys": _product_keys.IMPL,
+    "gates.quantile_bias": _quantile_bias.IMPL,
     "gates.rescale": _rescale.IMPL,
     "gates.rms_norm": _rms_norm.IMPL,
     "gates.scale_experts": _scale_experts.IMPL,
@@ -46,8 +52,10 @@ OPS = {
     "gates.selected_sigmoid": _selected_sigmoid.IMPL,
     "gates.selected_sqrt_softplus": _selected_sqrt_softplus.IMPL,
     "gates.sigmoid": _sigmoid.IMPL,
+    "gates.sinkhorn": _sinkhorn.IMPL,
     "gates.softcap": _softcap.IMPL,
     "gates.softmax": _softmax.IMPL,
+    "gates.sparsemixer": _sparsemixer.IMPL,
     "gates.sqrt_softplus": _sqrt_softplus.IMPL,
     "gates.topk": _topk.IMPL,
 }
