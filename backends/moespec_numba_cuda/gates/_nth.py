@@ -1,4 +1,4 @@
-"""Which of many numbers has a given rank: digit after digit of their bits, counted in chunks."""
+"""Which of many numbers has a given rank: digit after digit of their bits, counted in chunks; of few by comparing all with all."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from moespec_numba_cuda._arrays import empty, full
 from moespec_numba_cuda._device import cuda
 from moespec_numba_cuda._kernel import items, kernel
 from moespec_numba_cuda.gates._columns import chunks_of
+from moespec_numba_cuda.gates._order import above
 
+FEW = 32
 SIGN = np.int64(-(2**63))
 MOST = np.int64(0x7FF8000000000000)     # a NaN, as a key above that of infinity
 DIGIT, VALUES = 4, 16                   # bits, and what they can be
@@ -21,6 +23,10 @@ def nth(values, n, holds="float64"):
     The values are lost.  `holds` is the dtype that they came from.
     """
     rows = len(values)
+    if values.shape[1] <= FEW:
+        found = empty(rows, "float64")
+        _nth_of_few(items(rows), values, n, found)
+        return found
     keys, known, rank = values.view(np.int64), full(rows, 0, "int64"), full(rows, n, "int64")
     table = empty((rows, chunks_of(values.shape[1]), VALUES), "int64")
     _to_keys(items(values.size), keys)
@@ -30,6 +36,20 @@ def nth(values, n, holds="float64"):
         _descend(items(rows), table, shift, rank, known)
     _to_bits(items(rows), known)
     return known.view(np.float64)
+
+
+@kernel("d2 i d1")
+def _nth_of_few(values, n, found):
+    for r in range(cuda.grid(1), len(found), cuda.gridsize(1)):
+        for i in range(values.shape[1]):
+            before, equal = 0, 0
+            for j in range(values.shape[1]):
+                if above(values[r, j], values[r, i]):
+                    before += 1
+                elif not above(values[r, i], values[r, j]):
+                    equal += 1
+            if before <= n < before + equal:
+                found[r] = values[r, i]
 
 
 @kernel("i2")

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from moespec_numba_cuda.gates._scores import scored
+from moespec_numba_cuda.gates._scored import scored
 
 IMPL = scored("sigmoid")
