@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from moespec_numba_cuda._arrays import empty, read
 from moespec_numba_cuda._device import device
+from moespec_numba_cuda._rows import legal
 
 
 @device
@@ -31,3 +33,19 @@ def choose(scores, ids, best):
             held = min(held + 1, k)
     for j in range(held, k):
         ids[j] = -1
+
+
+def selection(indices, tokens, k):
+    """(given, ids): the selection that is given, nothing where none is, and room for the one that is made."""
+    given = empty((0, 0), "int64") if indices is None else read(indices, "int64")
+    return given, empty((tokens, k) if indices is None else indices.shape, "int64")
+
+
+@device
+def select_row(scores, given, t, ids, best):
+    """The first of `scores`, or what is given for token t; `best` is room for as many scores."""
+    if len(given) == 0:
+        choose(scores, ids, best)
+    else:
+        for j in range(len(ids)):
+            ids[j] = legal(given[t, j], len(scores))
