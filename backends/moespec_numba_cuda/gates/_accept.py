@@ -41,8 +41,9 @@ def kept_row(ids, taken, kept):
 @device
 def mask_row(values, ids, out):
     """What has an expert, 0 elsewhere."""
+    zero = values.dtype.type(0)
     for j in range(len(ids)):
-        out[j] = values[j] if ids[j] >= 0 else values.dtype.type(0)
+        out[j] = values[j] if ids[j] >= 0 else zero
 
 
 @kernel("i2 T2 T1 i2 T T i2 T2")

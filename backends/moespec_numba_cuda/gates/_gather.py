@@ -52,7 +52,7 @@ def untake_row(dchosen, ids, dscores):
 @kernel("T2 i2 T T2")
 def _gather(scores, ids, missing, chosen):
     experts, choices = scores.shape[1], ids.shape[1]
-    for i in range(cuda.grid(1), chosen.size, cuda.gridsize(1)):
+    for i in range(cuda.grid(1), ids.shape[0] * choices, cuda.gridsize(1)):
         t, j = i // choices, i % choices
         e = legal(ids[t, j], experts)
         chosen[t, j] = scores[t, e] if e >= 0 else missing
@@ -60,11 +60,11 @@ def _gather(scores, ids, missing, chosen):
 
 @kernel("T2 i2 T2")
 def _scatter(dchosen, ids, dscores):
-    experts = dscores.shape[1]
-    for i in range(cuda.grid(1), dscores.size, cuda.gridsize(1)):
+    (tokens, choices), experts, zero = ids.shape, dscores.shape[1], dscores.dtype.type(0)
+    for i in range(cuda.grid(1), tokens * experts, cuda.gridsize(1)):
         t, e = i // experts, i % experts
-        total = dscores.dtype.type(0)
-        for j in range(ids.shape[1]):
+        total = zero
+        for j in range(choices):
             if ids[t, j] == e:
                 total += dchosen[t, j]
         dscores[t, e] = total

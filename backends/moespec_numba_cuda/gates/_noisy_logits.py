@@ -40,19 +40,21 @@ def through_noise(raw, noise, dlogits, dsigma):
 
 @kernel("T1 T1 T1 T T1 T1")
 def _noisy(clean, raw, noise, floor, logits, sigma):
+    zero = raw.dtype.type(0)
     for i in range(cuda.grid(1), len(raw), cuda.gridsize(1)):
-        scale = softplus_of(raw[i], raw.dtype.type(0)) + floor
+        scale = softplus_of(raw[i], zero) + floor
         sigma[i] = scale
         logits[i] = clean[i] + noise[i] * scale
 
 
 @kernel("T1 T1 T1 T1 T1")
 def _through_noise(raw, noise, dlogits, dsigma, draw):
+    zero, one = raw.dtype.type(0), raw.dtype.type(1)
     for i in range(cuda.grid(1), len(raw), cuda.gridsize(1)):
-        d = noise[i] * dlogits[i] if len(dlogits) > 0 else raw.dtype.type(0)
+        d = noise[i] * dlogits[i] if len(dlogits) > 0 else zero
         if len(dsigma) > 0:
             d += dsigma[i]
-        draw[i] = d * sigmoid_of(raw[i], raw.dtype.type(1))
+        draw[i] = d * sigmoid_of(raw[i], one)
 
 
 IMPL = Impl(forward, backward)

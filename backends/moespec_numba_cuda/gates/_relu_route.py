@@ -27,19 +27,20 @@ def backward(saved, dweights):
 
 @kernel("T2 i2 i2 T2")
 def _forward(logits, given, ids, weights):
-    experts = logits.shape[1]
-    for i in range(cuda.grid(1), logits.size, cuda.gridsize(1)):
+    (tokens, experts), zero = logits.shape, logits.dtype.type(0)
+    for i in range(cuda.grid(1), tokens * experts, cuda.gridsize(1)):
         t, e = i // experts, i % experts
         off = logits[t, e] <= 0                             # a NaN is on
         mine = given[t, e] >= 0 if len(given) > 0 else not off
         ids[t, e] = e if mine else -1
-        weights[t, e] = logits[t, e] if mine and not off else logits.dtype.type(0)
+        weights[t, e] = logits[t, e] if mine and not off else zero
 
 
 @kernel("T1 i1 T1 T1")
 def _backward(logits, ids, dweights, dlogits):
+    zero = logits.dtype.type(0)
     for i in range(cuda.grid(1), len(logits), cuda.gridsize(1)):
-        dlogits[i] = logits.dtype.type(0) if ids[i] < 0 or logits[i] <= 0 else dweights[i]
+        dlogits[i] = zero if ids[i] < 0 or logits[i] <= 0 else dweights[i]
 
 
 IMPL = Impl(forward, backward)

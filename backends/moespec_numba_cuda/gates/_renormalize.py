@@ -62,8 +62,9 @@ def slope_of(c, length, norm, p, zero):
 def weigh_row(chosen, ids, norm, eps, scale, p, weights):
     """The weights of one token, 0 at nobody."""
     by, _, _ = normaliser(chosen, ids, norm, eps, p)
+    zero = chosen.dtype.type(0)
     for j in range(len(ids)):
-        weights[j] = chosen[j] / by * scale if ids[j] >= 0 else chosen.dtype.type(0)
+        weights[j] = chosen[j] / by * scale if ids[j] >= 0 else zero
 
 
 @device

@@ -26,20 +26,21 @@ def softplus_of(x, zero):
 @device
 def score_row(logits, kind, scores):
     """A logit of -inf has score 0, if another one is larger where it is a softmax."""
+    zero, one = logits.dtype.type(0), logits.dtype.type(1)
     if kind == SOFTMAX:
         softmax_row(logits, scores)
     elif kind == SIGMOID:
         for e in range(len(logits)):
-            scores[e] = sigmoid_of(logits[e], logits.dtype.type(1))
+            scores[e] = sigmoid_of(logits[e], one)
     else:
         for e in range(len(logits)):
-            scores[e] = sqrt(softplus_of(logits[e], logits.dtype.type(0)))
+            scores[e] = sqrt(softplus_of(logits[e], zero))
 
 
 @device
 def through_score_row(logits, scores, kind, dscores, dlogits):
     """The gradient of the logits, which may take the place of `dscores`; only the root of a softplus reads the logits again."""
-    one = scores.dtype.type(1)
+    zero, one = scores.dtype.type(0), scores.dtype.type(1)
     if kind == SOFTMAX:
         through_softmax_row(scores, dscores, dlogits)
     elif kind == SIGMOID:
@@ -47,7 +48,5 @@ def through_score_row(logits, scores, kind, dscores, dlogits):
             dlogits[e] = scores[e] * (one - scores[e]) * dscores[e]
     else:
         for e in range(len(scores)):
-            slope = scores.dtype.type(0)
-            if scores[e] != 0:                              # where it has underflowed, so has its slope
-                slope = sigmoid_of(logits[e], one) / (scores[e] + scores[e])
+            slope = sigmoid_of(logits[e], one) / (scores[e] + scores[e]) if scores[e] != 0 else zero         # both have underflowed
             dlogits[e] = slope * dscores[e]
