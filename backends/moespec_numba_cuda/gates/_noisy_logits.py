@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from moespec.program import Impl
 from moespec_numba_cuda._admit import admit
-from moespec_numba_cuda._arrays import common, convert, empty, flat, like, read, zeros
+from moespec_numba_cuda._arrays import common, convert, empty, flat, like, zeros
 from moespec_numba_cuda._device import cuda
 from moespec_numba_cuda._kernel import items, kernel
 from moespec_numba_cuda.gates._scores import sigmoid_of, softplus_of
