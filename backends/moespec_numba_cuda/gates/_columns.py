@@ -1,4 +1,4 @@
-"""Sums over tokens, in a fixed order: of chunks, and then of the chunks."""
+"""Sums of columns, over the tokens: of chunks first, then of their sums; both in a fixed order."""
 
 from __future__ import annotations
 
@@ -6,44 +6,57 @@ from moespec_numba_cuda._arrays import empty
 from moespec_numba_cuda._device import cuda
 from moespec_numba_cuda._kernel import items, kernel
 
-CHUNK = 64              # tokens that are worth a thread of their own
+CHUNK = 64              # rows that are worth a thread of their own
 CHUNKS = 1024           # at most
 
 
-def chunks_of(n):
-    """Into how many chunks n tokens are divided: c has tokens c n / chunks .. (c + 1) n / chunks - 1."""
-    return max(1, min(CHUNKS, n // CHUNK))
-
-
-def column_sums(terms):
-    """[D]: the sums of the columns of `terms` [T, D]."""
-    parts = empty((chunks_of(len(terms)), terms.shape[1]), terms.dtype)
-    _sum_chunks(items(parts.size), terms, parts)
-    return sum_parts(parts)
-
-
-def sum_parts(parts):
-    """[D]: the sums of the columns of a table that has one row a chunk."""
-    sums = empty(parts.shape[1], parts.dtype)
+def sum_columns(x):
+    """[D] of [N, D]."""
+    sums, parts = empty(x.shape[1], x.dtype), _parts(x)
+    _sum_chunks(items(parts.size), x, parts)
     _sum_parts(items(len(sums)), parts, sums)
     return sums
 
 
+def inner_columns(x, y):
+    """[D]: the inner products of the columns of two [N, D]."""
+    sums, parts = empty(x.shape[1], x.dtype), _parts(x)
+    _inner_chunks(items(parts.size), x, y, parts)
+    _sum_parts(items(len(sums)), parts, sums)
+    return sums
+
+
+def _parts(x):
+    return empty((min(CHUNKS, -(-len(x) // CHUNK)), x.shape[1]), x.dtype)
+
+
 @kernel("T2 T2")
-def _sum_chunks(terms, parts):
-    tokens, (chunks, width) = len(terms), parts.shape
+def _sum_chunks(x, parts):
+    rows, (chunks, width), zero = len(x), parts.shape, x.dtype.type(0)
     for i in range(cuda.grid(1), chunks * width, cuda.gridsize(1)):
         c, d = i // width, i % width
-        total = terms.dtype.type(0)
-        for t in range(c * tokens // chunks, (c + 1) * tokens // chunks):
-            total += terms[t, d]
+        total = zero
+        for n in range(c * rows // chunks, (c + 1) * rows // chunks):
+            total += x[n, d]
+        parts[c, d] = total
+
+
+@kernel("T2 T2 T2")
+def _inner_chunks(x, y, parts):
+    rows, (chunks, width), zero = len(x), parts.shape, x.dtype.type(0)
+    for i in range(cuda.grid(1), chunks * width, cuda.gridsize(1)):
+        c, d = i // width, i % width
+        total = zero
+        for n in range(c * rows // chunks, (c + 1) * rows // chunks):
+            total += x[n, d] * y[n, d]
         parts[c, d] = total
 
 
 @kernel("T2 T1")
 def _sum_parts(parts, sums):
+    chunks, zero = len(parts), parts.dtype.type(0)
     for d in range(cuda.grid(1), len(sums), cuda.gridsize(1)):
-        total = parts.dtype.type(0)
-        for c in range(len(parts)):
+        total = zero
+        for c in range(chunks):
             total += parts[c, d]
         sums[d] = total

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from moespec.program import Impl
 from moespec_numba_cuda._admit import admit
-from moespec_numba_cuda._arrays import common, convert, empty, like, read
+from moespec_numba_cuda._arrays import common, empty, like, read
 from moespec_numba_cuda._device import cuda
 from moespec_numba_cuda._kernel import items, kernel
-from moespec_numba_cuda.gates._columns import column_sums
+from moespec_numba_cuda.gates._columns import inner_columns
 
 
 def forward(h, previous, scale):
@@ -21,9 +21,9 @@ def forward(h, previous, scale):
 def backward(saved, dmixed):
     previous, scale, dtype = saved
     q, g, d = common(previous, scale, dmixed)
-    dprevious, terms = empty(q.shape, q.dtype), empty(q.shape, q.dtype)
-    _back(items(q.size), q, g, d, dprevious, terms)
-    return read(dmixed, dtype), like(previous, dprevious), convert(column_sums(terms), scale.dtype)
+    dprevious = empty(q.shape, q.dtype)
+    _scale(items(q.size), g, d, dprevious)
+    return read(dmixed, dtype), like(previous, dprevious), like(scale, inner_columns(q, d))
 
 
 @kernel("T2 T2 T1 T2")
@@ -34,14 +34,12 @@ def _mix(h, previous, scale, mixed):
         mixed[t, d] = h[t, d] + previous[t, d] * scale[d]
 
 
-@kernel("T2 T1 T2 T2 T2")
-def _back(previous, scale, dmixed, dprevious, terms):
-    """`terms` add up, over the tokens, to the gradient of the scale."""
+@kernel("T1 T2 T2")
+def _scale(scale, dmixed, dprevious):
     width = len(scale)
     for i in range(cuda.grid(1), len(dmixed) * width, cuda.gridsize(1)):
         t, d = i // width, i % width
         dprevious[t, d] = scale[d] * dmixed[t, d]
-        terms[t, d] = previous[t, d] * dmixed[t, d]
 
 
 IMPL = Impl(forward, backward)

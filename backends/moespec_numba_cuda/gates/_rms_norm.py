@@ -11,7 +11,7 @@ from moespec_numba_cuda._device import cuda, device
 from moespec_numba_cuda._kernel import THREADS, blocks, kernel
 from moespec_numba_cuda._math import sqrt
 from moespec_numba_cuda._rows import total
-from moespec_numba_cuda.gates._columns import column_sums
+from moespec_numba_cuda.gates._columns import sum_columns
 
 
 class Saved(NamedTuple):
@@ -36,7 +36,7 @@ def backward(saved, dy):
     gain = _stored_or_none(stored, wide.dtype)
     dx, terms = empty(wide.shape, wide.dtype), empty((0, 0) if scale is None else wide.shape, wide.dtype)
     _through(blocks(len(wide)), wide, gain, convert(inverse, wide.dtype), d, *how, dx, terms)
-    return like(x, dx), None if scale is None else like(scale, column_sums(terms))
+    return like(x, dx), None if scale is None else like(scale, sum_columns(terms))
 
 
 def _stored_or_none(scale, dtype):

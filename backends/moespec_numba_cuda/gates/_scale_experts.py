@@ -8,7 +8,8 @@ from moespec_numba_cuda._arrays import common, empty, flat, like, read, zeros
 from moespec_numba_cuda._device import cuda
 from moespec_numba_cuda._kernel import items, kernel
 from moespec_numba_cuda._rows import legal
-from moespec_numba_cuda.gates._columns import chunks_of, sum_parts
+from moespec_numba_cuda.gates._chunks import chunks_of
+from moespec_numba_cuda.gates._columns import sum_columns
 
 
 def forward(weights, indices, scale):
@@ -22,7 +23,7 @@ def backward(saved, dscaled):
     (w, g, d), ids = common(weights, scale, dscaled), read(indices, "int64")
     parts = zeros((chunks_of(w.size // max(len(g), 1)), len(g)), w.dtype)       # the table is never larger than the weights
     _to_scale(items(len(parts)), flat(w), flat(ids), flat(d), parts)
-    return like(weights, _scaled(d, ids, g)), like(scale, sum_parts(parts))
+    return like(weights, _scaled(d, ids, g)), like(scale, sum_columns(parts))
 
 
 def _scaled(values, ids, scale):

@@ -7,10 +7,8 @@ from moespec_numba_cuda._admit import admit
 from moespec_numba_cuda._arrays import convert, empty, flat, read
 from moespec_numba_cuda._device import cuda, device
 from moespec_numba_cuda._kernel import items, kernel
-from moespec_numba_cuda._math import exp, log1p, sqrt
-
-SIGMOID, SQRT_SOFTPLUS = 0, 1
-KINDS = {"sigmoid": SIGMOID, "sqrt_softplus": SQRT_SOFTPLUS}
+from moespec_numba_cuda._math import sqrt
+from moespec_numba_cuda.gates._scores import KINDS, SIGMOID, sigmoid_of, softplus_of
 
 
 def scored(name):
@@ -34,38 +32,28 @@ def scored(name):
 
 
 @device
-def sigmoid_of(x):
-    """With full relative accuracy in both tails."""
-    zero, one = type(x)(0), type(x)(1)
-    tail = exp(x if x < zero else -x)
-    return (tail if x < zero else one) / (one + tail)
+def score_of(x, kind, zero, one):
+    return sigmoid_of(x, one) if kind == SIGMOID else sqrt(softplus_of(x, zero))
 
 
 @device
-def score_of(x, kind):
-    if kind == SIGMOID:
-        return sigmoid_of(x)
-    zero = type(x)(0)
-    return sqrt((zero if x < zero else x) + log1p(exp(x if x < zero else -x)))
-
-
-@device
-def score_slope(x, score, kind):
+def score_slope(x, score, kind, zero, one):
     """The derivative where the score is known; 0 where the root of a softplus has underflowed."""
-    zero, one = type(x)(0), type(x)(1)
     if kind == SIGMOID:
         return score * (one - score)
-    return sigmoid_of(x) / (score + score) if score != zero else zero
+    return sigmoid_of(x, one) / (score + score) if score != zero else zero
 
 
 @kernel("T1 i1 i T1")
 def _score(logits, ids, kind, scores):
     """With ids: 0 at -1."""
+    zero, one = logits.dtype.type(0), logits.dtype.type(1)
     for i in range(cuda.grid(1), len(logits), cuda.gridsize(1)):
-        scores[i] = score_of(logits[i], kind) if len(ids) == 0 or ids[i] >= 0 else 0
+        scores[i] = score_of(logits[i], kind, zero, one) if len(ids) == 0 or ids[i] >= 0 else zero
 
 
 @kernel("T1 T1 i1 i T1 T1")
 def _through(logits, scores, ids, kind, dscores, dlogits):
+    zero, one = logits.dtype.type(0), logits.dtype.type(1)
     for i in range(cuda.grid(1), len(logits), cuda.gridsize(1)):
-        dlogits[i] = score_slope(logits[i], scores[i], kind) * dscores[i] if len(ids) == 0 or ids[i] >= 0 else 0
+        dlogits[i] = score_slope(logits[i], scores[i], kind, zero, one) * dscores[i] if len(ids) == 0 or ids[i] >= 0 else zero
