@@ -20,7 +20,8 @@ def scored(name):
         x, ids = read(logits), flat(read(indices[0], "int64")) if indices else empty(0, "int64")
         scores = empty(x.shape, x.dtype)
         _score(items(x.size), flat(x), ids, kind, flat(scores))
-        return convert(scores, logits.dtype), (x, scores, ids, logits.dtype)
+        read_again = scores if kind == SIGMOID else x                                # a sigmoid's slope does not ask for its logit
+        return convert(scores, logits.dtype), (read_again, scores, ids, logits.dtype)
 
     def backward(saved, dscores):
         x, scores, ids, dtype = saved
