@@ -10,8 +10,9 @@ from moespec_numba_cuda._kernel import items, kernel
 from moespec_numba_cuda.gates._chunks import chunks_of
 from moespec_numba_cuda.gates._order import above
 
-FEW = 32
+FEW = 32                                # are ranked by comparing
 SIGN = np.int64(-(2**63))
+INFINITY = np.int64(0x7FF0000000000000)
 MOST = np.int64(0x7FF8000000000000)     # a NaN, as a key above that of infinity
 DIGIT, VALUES = 4, 16                   # bits, and what they can be
 LAST = {"float32": 28, "float64": 0}    # below this bit a double that was a float32 has none
@@ -40,16 +41,19 @@ def nth(values, n, holds="float64"):
 
 @kernel("d2 i d1")
 def _nth_of_few(values, n, found):
+    length = values.shape[1]
     for r in range(cuda.grid(1), len(found), cuda.gridsize(1)):
-        for i in range(values.shape[1]):
-            before, equal = 0, 0
-            for j in range(values.shape[1]):
-                if above(values[r, j], values[r, i]):
+        for i in range(length):
+            own, before, equal = values[r, i], 0, 0
+            for j in range(length):
+                other = values[r, j]
+                if above(other, own):
                     before += 1
-                elif not above(values[r, i], values[r, j]):
+                elif not above(own, other):
                     equal += 1
             if before <= n < before + equal:
-                found[r] = values[r, i]
+                found[r] = own
+                break
 
 
 @kernel("i2")
@@ -59,7 +63,7 @@ def _to_keys(keys):
     for i in range(cuda.grid(1), len(keys) * length, cuda.gridsize(1)):
         bits = keys[i // length, i % length]
         size = bits & ~SIGN
-        if size > MOST - (MOST & -MOST):                            # above infinity: no number
+        if size > INFINITY:                                         # no number
             keys[i // length, i % length] = MOST ^ SIGN
         else:
             keys[i // length, i % length] = (size if bits >= 0 else -size) ^ SIGN

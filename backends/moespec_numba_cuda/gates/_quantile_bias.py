@@ -18,7 +18,7 @@ def forward(scores, bias, *, k):
     s, b = common(scores, bias)
     biased, room = empty(s.shape, "float64"), empty((dims.E, dims.T), "float64")
     _biased(items(biased.size), s, b, biased)
-    _room(items(room.size), s, nth(biased, k, s.dtype.name), room)
+    _room(items(room.size), s, convert(nth(biased, k, s.dtype.name), s.dtype), room)
     return convert(scale(nth(room, k * dims.T // dims.E, s.dtype.name), -1), bias.dtype), None
 
 
@@ -30,13 +30,13 @@ def _biased(scores, bias, biased):
         biased[t, e] = scores[t, e] + bias[e]
 
 
-@kernel("T2 d1 d2")
+@kernel("T2 T1 d2")
 def _room(scores, limits, room):
     """How far every token's score at an expert is above its limit, the best biased score that was not selected."""
     tokens = len(limits)
     for i in range(cuda.grid(1), room.shape[0] * tokens, cuda.gridsize(1)):
         e, t = i // tokens, i % tokens
-        room[e, t] = scores[t, e] - scores.dtype.type(limits[t])
+        room[e, t] = scores[t, e] - limits[t]
 
 
 IMPL = Impl(forward)
