@@ -15,9 +15,7 @@ from moespec_numba_cuda._rows import inner, total
 
 def forward(logits):
     admit("gates.softmax", logits)
-    x = read(logits)
-    probs = empty(x.shape, x.dtype)
-    _softmax(items(len(x)), x, probs)
+    probs = softmax_rows(read(logits))
     return like(logits, probs), (logits, probs)
 
 
@@ -26,6 +24,13 @@ def backward(saved, dprobs):
     dlogits = empty(probs.shape, probs.dtype)
     _through(items(len(probs)), probs, read(dprobs, probs.dtype), dlogits)
     return like(logits, dlogits)
+
+
+def softmax_rows(x):
+    """[T, E], not rounded."""
+    probs = empty(x.shape, x.dtype)
+    _softmax(items(len(x)), x, probs)
+    return probs
 
 
 @device
