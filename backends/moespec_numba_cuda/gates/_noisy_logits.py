@@ -12,7 +12,8 @@ from moespec_numba_cuda.gates._scores import sigmoid_of, softplus_of
 
 def forward(clean, raw, noise, *, floor=0.01):
     admit("gates.noisy_logits", clean, raw, noise, floor=floor)
-    logits, sigma = noisy(*common(clean, raw, noise), floor)
+    c, r, n = common(clean, raw, noise)
+    logits, sigma = noisy(c, r, n, floor)
     return (like(clean, logits), like(clean, sigma)), (raw, noise, clean.dtype)
 
 

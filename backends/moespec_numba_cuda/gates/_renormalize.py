@@ -49,13 +49,13 @@ def normaliser(chosen, ids, norm, eps, p):
 
 
 @device
-def slope_of(c, length, norm, p, zero):
-    """Of the normaliser by one of its scores; of a p-norm at 0 it is 0."""
+def slope_of(c, length, norm, p, one):
+    """Of the normaliser by one of its scores; of a p-norm at 0 it is 0.  `one` is 1 in the dtype of the others."""
     if norm != LP:
-        return zero + 1
+        return one
     if c > 0:
-        return (c / length) ** (p - 1)
-    return -((-c / length) ** (p - 1)) if c < 0 else zero
+        return (c / length) ** (p - one)
+    return -((-c / length) ** (p - one)) if c < 0 else one - one
 
 
 @device
@@ -70,7 +70,7 @@ def weigh_row(chosen, ids, norm, eps, scale, p, weights):
 @device
 def unweigh_row(chosen, ids, norm, eps, scale, p, dweights, dchosen):
     """The gradient of `chosen`, 0 at nobody."""
-    zero = chosen.dtype.type(0)
+    zero, one = chosen.dtype.type(0), chosen.dtype.type(1)
     by, length, follows = normaliser(chosen, ids, norm, eps, p)
     through = zero
     if follows:
@@ -81,7 +81,7 @@ def unweigh_row(chosen, ids, norm, eps, scale, p, dweights, dchosen):
     for j in range(len(ids)):
         dchosen[j] = zero
         if ids[j] >= 0:
-            dchosen[j] = scale * ((dweights[j] - through * slope_of(chosen[j], length, norm, p, zero)) / by)
+            dchosen[j] = scale * ((dweights[j] - through * slope_of(chosen[j], length, norm, p, one)) / by)
 
 
 @kernel("T2 i2 i T T T T2")

@@ -21,9 +21,7 @@ def forward(logits):
 
 def backward(saved, dprobs):
     logits, probs = saved
-    dlogits = empty(probs.shape, probs.dtype)
-    _through(items(len(probs)), probs, read(dprobs, probs.dtype), dlogits)
-    return like(logits, dlogits)
+    return like(logits, through_softmax_rows(probs, read(dprobs, probs.dtype)))
 
 
 def softmax_rows(x):
@@ -31,6 +29,13 @@ def softmax_rows(x):
     probs = empty(x.shape, x.dtype)
     _softmax(items(len(x)), x, probs)
     return probs
+
+
+def through_softmax_rows(probs, dprobs):
+    """[T, E], not rounded."""
+    dlogits = empty(probs.shape, probs.dtype)
+    _through(items(len(probs)), probs, dprobs, dlogits)
+    return dlogits
 
 
 @device
