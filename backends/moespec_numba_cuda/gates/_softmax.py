@@ -15,17 +15,27 @@ from moespec_numba_cuda._rows import inner, total
 
 def forward(logits):
     admit("gates.softmax", logits)
-    x = read(logits)
-    probs = empty(x.shape, x.dtype)
-    _softmax(items(len(x)), x, probs)
+    probs = softmax_rows(read(logits))
     return like(logits, probs), (logits, probs)
 
 
 def backward(saved, dprobs):
     logits, probs = saved
+    return like(logits, through_softmax_rows(probs, read(dprobs, probs.dtype)))
+
+
+def softmax_rows(x):
+    """[T, E], not rounded."""
+    probs = empty(x.shape, x.dtype)
+    _softmax(items(len(x)), x, probs)
+    return probs
+
+
+def through_softmax_rows(probs, dprobs):
+    """[T, E], not rounded."""
     dlogits = empty(probs.shape, probs.dtype)
-    _through(items(len(probs)), probs, read(dprobs, probs.dtype), dlogits)
-    return like(logits, dlogits)
+    _through(items(len(probs)), probs, dprobs, dlogits)
+    return dlogits
 
 
 @device

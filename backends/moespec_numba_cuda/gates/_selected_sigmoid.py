@@ -1,0 +1,7 @@
+"""gates.selected_sigmoid."""
+
+from __future__ import annotations
+
+from moespec_numba_cuda.gates._scored import scored
+
+IMPL = scored("selected_sigmoid")
