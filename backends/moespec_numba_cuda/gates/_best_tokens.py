@@ -47,13 +47,14 @@ KEYS = {32: Kernel(_keys, "j2 i1 i i i2"), 64: Kernel(_keys, "i2 i1 i i i2")}
 def _mark(keys, order, starts, most, top, ids):
     part = cuda.shared.array((THREADS, DIGITS), keys.dtype)
     whole = cuda.shared.array(DIGITS, keys.dtype)
+    ties = cuda.shared.array(THREADS, keys.dtype)
     me, experts = cuda.threadIdx.x, len(keys)
     for b in range(cuda.blockIdx.x, experts * (len(starts) - 1), cuda.gridDim.x):
         e, first, stop = b % experts, starts[b // experts], starts[b // experts + 1]
-        last, room = np.int64(0), min(most, stop - first)                   # the key so far, and how many of those that begin so are taken
-        if 0 < room < stop - first:                                         # the same in all threads
+        count, last, room = stop - first, np.int64(0), most                 # the key so far; how many of those that begin so are taken
+        if 0 < most < count:                                                # the same in all threads
             for shift in range(top, -1, -BITS):
-                sign = DIGITS // 2 if shift == top else 0                   # the first digit is negative from here on
+                sign = DIGITS // 2 if shift == top else 0                   # the first digit has the sign
                 for d in range(DIGITS):
                     part[me, d] = 0
                 for i in range(first + me, stop, THREADS):
@@ -63,27 +64,28 @@ def _mark(keys, order, starts, most, top, ids):
                 cuda.syncthreads()
                 for d in range(me, DIGITS, THREADS):
                     whole[d] = 0
-                    for thread in range(THREADS):
-                        whole[d] += part[thread, d]
+                    for other in range(THREADS):
+                        whole[d] += part[other, d]
                 cuda.syncthreads()
                 d = DIGITS - 1
                 while whole[d] < room:
                     room -= whole[d]
                     d -= 1
                 last = last * DIGITS + d - sign
-        begin, end = first + me * (stop - first) // THREADS, first + (me + 1) * (stop - first) // THREADS
-        part[me, 0] = 0
-        for i in range(begin, end):
-            if keys[e, i] == last:
-                part[me, 0] += 1
-        cuda.syncthreads()
-        some = 0 < min(most, stop - first) < stop - first
-        for thread in range(me):
-            room -= part[thread, 0]
-        for i in range(begin, end):
-            tie = keys[e, i] == last
-            if (keys[e, i] > last or (tie and room > 0)) if some else most > 0:
+            begin, end = first + me * count // THREADS, first + (me + 1) * count // THREADS
+            ties[me] = 0
+            for i in range(begin, end):
+                if keys[e, i] == last:
+                    ties[me] += 1
+            cuda.syncthreads()
+            for other in range(me):
+                room -= ties[other]
+            for i in range(begin, end):
+                tie = keys[e, i] == last
+                if keys[e, i] > last or (tie and room > 0):
+                    ids[order[i], e] = e
+                if tie:
+                    room -= 1
+        elif most > 0:
+            for i in range(first + me, stop, THREADS):
                 ids[order[i], e] = e
-            if tie:
-                room -= 1
-        cuda.syncthreads()

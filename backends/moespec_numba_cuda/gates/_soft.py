@@ -52,57 +52,54 @@ def _grid(x, groups):
 @kernel("T2 i1 i1 T2")
 def _over_tokens(logits, order, starts, dispatch):
     """A softmax down every column of a group; a NaN reaches the sum of its column."""
-    part = cuda.shared.array((LINES, WIDE), logits.dtype)
+    tops = cuda.shared.array((LINES, WIDE), logits.dtype)
+    totals = cuda.shared.array((LINES, WIDE), logits.dtype)
     slots, lane, line = logits.shape[1], cuda.threadIdx.x % WIDE, cuda.threadIdx.x // WIDE
-    tiles = (slots + WIDE - 1) // WIDE
+    tiles, nothing, zero = (slots + WIDE - 1) // WIDE, logits.dtype.type(-np.inf), logits.dtype.type(0)
     for b in range(cuda.blockIdx.x, (len(starts) - 1) * tiles, cuda.gridDim.x):
         s, first, stop = b % tiles * WIDE + lane, starts[b // tiles], starts[b // tiles + 1]
         if first < stop:                                    # the same in all threads
-            last, top, total = stop if s < slots else first, logits.dtype.type(-np.inf), logits.dtype.type(0)
+            last, top, total, whole = stop if s < slots else first, nothing, zero, zero
             for i in range(first + line, last, LINES):
                 if logits[order[i], s] > top:
                     top = logits[order[i], s]
-            part[line, lane] = top
+            tops[line, lane] = top
             cuda.syncthreads()
             for other in range(LINES):
-                if part[other, lane] > top:
-                    top = part[other, lane]
-            cuda.syncthreads()
+                if tops[other, lane] > top:
+                    top = tops[other, lane]
             for i in range(first + line, last, LINES):
                 share = exp(logits[order[i], s] - top)
                 dispatch[order[i], s] = share
                 total += share
-            part[line, lane] = total
-            cuda.syncthreads()
-            whole = logits.dtype.type(0)
+            totals[line, lane] = total
+            cuda.syncthreads()                              # tops are read, totals are written
             for other in range(LINES):
-                whole += part[other, lane]
+                whole += totals[other, lane]
             for i in range(first + line, last, LINES):
                 dispatch[order[i], s] /= whole
-            cuda.syncthreads()
 
 
 @kernel("T2 T2 i1 i1 T2")
 def _back_over_tokens(dispatch, ddispatch, order, starts, dlogits):
-    """Adds what comes through the softmax over the tokens."""
-    part = cuda.shared.array((LINES, WIDE), dispatch.dtype)
+    """Adds what comes through the softmax over the tokens.  Who is done may write for the next tile while others still read this one's."""
+    parts = cuda.shared.array((2, LINES, WIDE), dispatch.dtype)
     slots, lane, line = dispatch.shape[1], cuda.threadIdx.x % WIDE, cuda.threadIdx.x // WIDE
-    tiles = (slots + WIDE - 1) // WIDE
+    tiles, zero, turn = (slots + WIDE - 1) // WIDE, dispatch.dtype.type(0), 0
     for b in range(cuda.blockIdx.x, (len(starts) - 1) * tiles, cuda.gridDim.x):
         s, first, stop = b % tiles * WIDE + lane, starts[b // tiles], starts[b // tiles + 1]
         if first < stop:
-            last, along = stop if s < slots else first, dispatch.dtype.type(0)
+            last, part, along = stop if s < slots else first, zero, zero
             for i in range(first + line, last, LINES):
-                along += dispatch[order[i], s] * ddispatch[order[i], s]
-            part[line, lane] = along
+                part += dispatch[order[i], s] * ddispatch[order[i], s]
+            parts[turn, line, lane] = part
             cuda.syncthreads()
-            along = dispatch.dtype.type(0)
             for other in range(LINES):
-                along += part[other, lane]
+                along += parts[turn, other, lane]
             for i in range(first + line, last, LINES):
                 t = order[i]
                 dlogits[t, s] += dispatch[t, s] * (ddispatch[t, s] - along)
-            cuda.syncthreads()
+            turn = 1 - turn
 
 
 IMPL = Impl(forward, backward)
