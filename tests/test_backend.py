@@ -47,7 +47,7 @@ def test_environment_chooses_among_host_backends(plugin, monkeypatch):
 
 
 def test_unknown_and_unavailable_are_errors(plugin):
-    with pytest.raises(ValueError, match="no backend is called 'nothing'; installed: numba, numpy"):
+    with pytest.raises(ValueError, match="no backend is called 'nothing'; installed: cupy, numba, numba-cuda, numpy"):
         get_backend("nothing")
     with pytest.raises(ValueError, match="backend 'broken' cannot run here: no device"):
         get_backend("some_plugin:BROKEN")

@@ -13,7 +13,7 @@ from threading import Barrier, Lock
 import numpy as np
 from numba.core import types
 from numba.cuda.simulator import kernel as simulator
-from numba.cuda.simulator.cudadrv.devicearray import FakeCUDAArray
+from numba.cuda.simulator.cudadrv.devicearray import FakeCUDAArray, FakeWithinKernelCUDAArray
 from numba.cuda.simulator.kernelapi import Dim3, FakeCUDAShared
 from numba.np.numpy_support import as_dtype
 
@@ -22,6 +22,7 @@ _lock = Lock()
 
 
 def _run_block(self, grid_point, *args):
+    args = [a._item._ary if isinstance(a, FakeWithinKernelCUDAArray) else a for a in args]        # its wrapper takes most of the time
     points = list(np.ndindex(*self._block_dim))
     alone = "syncthreads" not in self._f.__code__.co_names
     self.barrier = Barrier(1 if alone else len(points))

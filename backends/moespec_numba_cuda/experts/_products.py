@@ -59,18 +59,21 @@ def _find(tile, offsets, rows):
 
 @device
 def _add_products(a, b, depth, held):
-    """held += a^T b over a panel: a[k, m] of the rows, b[k, n] of the columns."""
-    m0, n0 = cuda.threadIdx.x // SIDE * OWN, cuda.threadIdx.x % SIDE * OWN
+    """held += a^T b over a panel: a[k, m] of the rows, b[k, n] of the columns.
+
+    The columns of a thread lie SIDE apart and panels have a column more than they need: neighbours read different banks.
+    """
+    line, column = cuda.threadIdx.x // SIDE, cuda.threadIdx.x % SIDE
     for k in range(depth):
         for m in range(OWN):
             for n in range(OWN):
-                held[m, n] += a[k, m0 + m] * b[k, n0 + n]
+                held[m, n] += a[k, line * OWN + m] * b[k, column + SIDE * n]
 
 
 @kernel("T2 T3 i1 T2")
 def _nn(x, w, offsets, out):
-    a = cuda.shared.array((DEPTH, EDGE), x.dtype)
-    b = cuda.shared.array((DEPTH, EDGE), x.dtype)
+    a = cuda.shared.array((DEPTH, EDGE + 1), x.dtype)
+    b = cuda.shared.array((DEPTH, EDGE + 1), x.dtype)
     held = cuda.local.array((OWN, OWN), x.dtype)
     rows, (experts, depth, width) = out.shape[0], w.shape
     across = (width + EDGE - 1) // EDGE
@@ -92,15 +95,15 @@ def _nn(x, w, offsets, out):
             cuda.syncthreads()
         for m in range(OWN):
             for n in range(OWN):
-                r, c = first + cuda.threadIdx.x // SIDE * OWN + m, column + cuda.threadIdx.x % SIDE * OWN + n
+                r, c = first + cuda.threadIdx.x // SIDE * OWN + m, column + cuda.threadIdx.x % SIDE + SIDE * n
                 if r < stop and c < width:
                     out[r, c] = held[m, n]
 
 
 @kernel("T2 T3 i1 T2")
 def _nt(dy, w, offsets, dx):
-    a = cuda.shared.array((DEPTH, EDGE), dy.dtype)
-    b = cuda.shared.array((DEPTH, EDGE), dy.dtype)
+    a = cuda.shared.array((DEPTH, EDGE + 1), dy.dtype)
+    b = cuda.shared.array((DEPTH, EDGE + 1), dy.dtype)
     held = cuda.local.array((OWN, OWN), dy.dtype)
     rows, (experts, width, depth) = dx.shape[0], w.shape
     across = (width + EDGE - 1) // EDGE
@@ -120,15 +123,15 @@ def _nt(dy, w, offsets, dx):
             cuda.syncthreads()
         for m in range(OWN):
             for n in range(OWN):
-                r, c = first + cuda.threadIdx.x // SIDE * OWN + m, column + cuda.threadIdx.x % SIDE * OWN + n
+                r, c = first + cuda.threadIdx.x // SIDE * OWN + m, column + cuda.threadIdx.x % SIDE + SIDE * n
                 if r < stop and c < width:
                     dx[r, c] = held[m, n]
 
 
 @kernel("T2 T2 i1 T3")
 def _tn(x, dy, offsets, dw):
-    a = cuda.shared.array((DEPTH, EDGE), x.dtype)
-    b = cuda.shared.array((DEPTH, EDGE), x.dtype)
+    a = cuda.shared.array((DEPTH, EDGE + 1), x.dtype)
+    b = cuda.shared.array((DEPTH, EDGE + 1), x.dtype)
     held = cuda.local.array((OWN, OWN), x.dtype)
     experts, height, width = dw.shape
     down, across = (height + EDGE - 1) // EDGE, (width + EDGE - 1) // EDGE
@@ -148,6 +151,6 @@ def _tn(x, dy, offsets, dw):
             cuda.syncthreads()
         for m in range(OWN):
             for n in range(OWN):
-                r, c = line + cuda.threadIdx.x // SIDE * OWN + m, column + cuda.threadIdx.x % SIDE * OWN + n
+                r, c = line + cuda.threadIdx.x // SIDE * OWN + m, column + cuda.threadIdx.x % SIDE + SIDE * n
                 if r < height and c < width:
                     dw[e, r, c] = held[m, n]
