@@ -22,7 +22,7 @@ _lock = Lock()
 
 
 def _run_block(self, grid_point, *args):
-    args = [a._item._ary if isinstance(a, FakeWithinKernelCUDAArray) else a for a in args]        # its wrapper takes most of the time
+    plain = [a._item._ary if isinstance(a, FakeWithinKernelCUDAArray) else a for a in args]        # its wrapper takes most of the time
     points = list(np.ndindex(*self._block_dim))
     alone = "syncthreads" not in self._f.__code__.co_names
     self.barrier = Barrier(1 if alone else len(points))
@@ -30,11 +30,11 @@ def _run_block(self, grid_point, *args):
     def in_turn():
         for point in points:
             threads[0].threadIdx = Dim3(*point)
-            self._f(*args)
+            self._f(*plain)
 
     def among_others():
         try:
-            self._f(*args)
+            self._f(*plain)
         except BaseException:
             self.barrier.abort()
             raise

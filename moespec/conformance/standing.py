@@ -18,7 +18,8 @@ def update(reports, record, out):
     record = Path(record)
     known = {(e["backend"], e["execution"]): e for e in (json.loads(record.read_text()) if record.exists() else [])}
     for report in reports:
-        known[report.backend, report.execution] = _entry(report)
+        entry = _entry(report)
+        known[entry["backend"], entry["execution"]] = entry
     entries = sorted(known.values(), key=lambda e: (ORDER.index(e["execution"]), e["backend"]))
     record.write_text(json.dumps(entries, indent=1) + "\n")
     Path(out).write_text(table(entries))
@@ -45,7 +46,8 @@ def _entry(report):
             counts = ops.setdefault(r.op, [0, 0])
             counts[0] += 1
             counts[1] += r.status == "fail"
-    return {"backend": report.backend, "execution": report.execution, "device": report.device, "date": report.date, "ops": ops}
+    name = report.backend.removesuffix(f"-{report.execution}")            # an emulated cupy is told from the real one by its column
+    return {"backend": name, "execution": report.execution, "device": report.device, "date": report.date, "ops": ops}
 
 
 def _unit(entry):

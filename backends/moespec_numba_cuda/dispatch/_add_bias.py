@@ -5,9 +5,9 @@ from __future__ import annotations
 from moespec.program import Impl
 from moespec_numba_cuda._admit import admit
 from moespec_numba_cuda._arrays import common, convert, empty, read
+from moespec_numba_cuda._columns import sum_columns
 from moespec_numba_cuda._device import cuda
 from moespec_numba_cuda._kernel import items, kernel
-from moespec_numba_cuda.dispatch._column_sums import column_sums
 
 
 def forward(x, b):
@@ -20,7 +20,7 @@ def forward(x, b):
 
 def backward(saved, dy):
     rows, bias = saved
-    return convert(read(dy), rows), convert(column_sums(read(dy)), bias)
+    return convert(read(dy), rows), convert(sum_columns(read(dy)), bias)
 
 
 @kernel("T2 T1 T2")

@@ -12,6 +12,7 @@ from moespec_numba_cuda._kernel import MOST, Grid, kernel
 
 EDGE = 4 if SIMULATED else 64           # of a tile, rows and columns
 DEPTH = 3 if SIMULATED else 16          # of a panel
+ROW = EDGE + 1                          # of it in shared memory: neighbours in a column lie in different banks
 OWN = 2 if SIMULATED else 4             # edge of the square that a thread holds
 SIDE = EDGE // OWN                      # threads of a block, in either direction
 THREADS = SIDE * SIDE
@@ -61,7 +62,7 @@ def _find(tile, offsets, rows):
 def _add_products(a, b, depth, held):
     """held += a^T b over a panel: a[k, m] of the rows, b[k, n] of the columns.
 
-    The columns of a thread lie SIDE apart and panels have a column more than they need: neighbours read different banks.
+    The columns of a thread lie SIDE apart: neighbours read different banks.
     """
     line, column = cuda.threadIdx.x // SIDE, cuda.threadIdx.x % SIDE
     for k in range(depth):
@@ -72,8 +73,8 @@ def _add_products(a, b, depth, held):
 
 @kernel("T2 T3 i1 T2")
 def _nn(x, w, offsets, out):
-    a = cuda.shared.array((DEPTH, EDGE + 1), x.dtype)
-    b = cuda.shared.array((DEPTH, EDGE + 1), x.dtype)
+    a = cuda.shared.array((DEPTH, ROW), x.dtype)
+    b = cuda.shared.array((DEPTH, ROW), x.dtype)
     held = cuda.local.array((OWN, OWN), x.dtype)
     rows, (experts, depth, width) = out.shape[0], w.shape
     across = (width + EDGE - 1) // EDGE
@@ -102,8 +103,8 @@ def _nn(x, w, offsets, out):
 
 @kernel("T2 T3 i1 T2")
 def _nt(dy, w, offsets, dx):
-    a = cuda.shared.array((DEPTH, EDGE + 1), dy.dtype)
-    b = cuda.shared.array((DEPTH, EDGE + 1), dy.dtype)
+    a = cuda.shared.array((DEPTH, ROW), dy.dtype)
+    b = cuda.shared.array((DEPTH, ROW), dy.dtype)
     held = cuda.local.array((OWN, OWN), dy.dtype)
     rows, (experts, width, depth) = dx.shape[0], w.shape
     across = (width + EDGE - 1) // EDGE
@@ -130,8 +131,8 @@ def _nt(dy, w, offsets, dx):
 
 @kernel("T2 T2 i1 T3")
 def _tn(x, dy, offsets, dw):
-    a = cuda.shared.array((DEPTH, EDGE + 1), x.dtype)
-    b = cuda.shared.array((DEPTH, EDGE + 1), x.dtype)
+    a = cuda.shared.array((DEPTH, ROW), x.dtype)
+    b = cuda.shared.array((DEPTH, ROW), x.dtype)
     held = cuda.local.array((OWN, OWN), x.dtype)
     experts, height, width = dw.shape
     down, across = (height + EDGE - 1) // EDGE, (width + EDGE - 1) // EDGE

@@ -11,9 +11,9 @@ import numpy as np
 from moespec.program import Impl
 from moespec_numba_cuda._admit import admit
 from moespec_numba_cuda._arrays import convert, empty, flat, read, zeros
+from moespec_numba_cuda._chunks import chunks_of
 from moespec_numba_cuda._device import cuda, device
 from moespec_numba_cuda._kernel import THREADS, blocks, items, kernel
-from moespec_numba_cuda.gates._chunks import chunks_of
 
 
 def forward(scores, indices=None):

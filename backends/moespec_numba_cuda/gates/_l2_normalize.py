@@ -7,11 +7,11 @@ from typing import Any, NamedTuple
 from moespec.program import Impl
 from moespec_numba_cuda._admit import admit
 from moespec_numba_cuda._arrays import common, empty, flat, like, read
+from moespec_numba_cuda._columns import inner_columns, sum_columns
 from moespec_numba_cuda._device import cuda
 from moespec_numba_cuda._kernel import items, kernel
 from moespec_numba_cuda._math import sqrt
 from moespec_numba_cuda._rows import inner
-from moespec_numba_cuda.gates._columns import inner_columns, sum_columns
 
 
 class Saved(NamedTuple):

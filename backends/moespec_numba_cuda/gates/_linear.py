@@ -9,10 +9,10 @@ from moespec.op import wider
 from moespec.program import Impl
 from moespec_numba_cuda._admit import admit
 from moespec_numba_cuda._arrays import common, convert, empty, like, read
+from moespec_numba_cuda._columns import sum_columns
 from moespec_numba_cuda._device import cuda
 from moespec_numba_cuda._kernel import blocks, items, kernel
 from moespec_numba_cuda.experts._products import nn, nt, tn
-from moespec_numba_cuda.gates._columns import sum_columns
 
 
 def forward(x, w, b=None, *, dtype="float32"):

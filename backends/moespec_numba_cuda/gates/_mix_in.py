@@ -5,9 +5,9 @@ from __future__ import annotations
 from moespec.program import Impl
 from moespec_numba_cuda._admit import admit
 from moespec_numba_cuda._arrays import common, empty, like, read
+from moespec_numba_cuda._columns import inner_columns
 from moespec_numba_cuda._device import cuda
 from moespec_numba_cuda._kernel import items, kernel
-from moespec_numba_cuda.gates._columns import inner_columns
 
 
 def forward(h, previous, scale):

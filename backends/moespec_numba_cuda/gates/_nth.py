@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from moespec_numba_cuda._arrays import empty, full
+from moespec_numba_cuda._chunks import chunks_of
 from moespec_numba_cuda._device import cuda
 from moespec_numba_cuda._kernel import items, kernel
-from moespec_numba_cuda.gates._chunks import chunks_of
 from moespec_numba_cuda.gates._order import above
 
 FEW = 32                                # are ranked by comparing

@@ -7,11 +7,11 @@ from typing import Any, NamedTuple
 from moespec.program import Impl
 from moespec_numba_cuda._admit import admit
 from moespec_numba_cuda._arrays import common, convert, empty, like
+from moespec_numba_cuda._columns import sum_columns
 from moespec_numba_cuda._device import cuda, device
 from moespec_numba_cuda._kernel import THREADS, blocks, kernel
 from moespec_numba_cuda._math import sqrt
 from moespec_numba_cuda._rows import total
-from moespec_numba_cuda.gates._columns import sum_columns
 
 
 class Saved(NamedTuple):

@@ -5,11 +5,11 @@ from __future__ import annotations
 from moespec.program import Impl
 from moespec_numba_cuda._admit import admit
 from moespec_numba_cuda._arrays import common, empty, flat, like, read, zeros
+from moespec_numba_cuda._chunks import chunks_of
+from moespec_numba_cuda._columns import sum_columns
 from moespec_numba_cuda._device import cuda
 from moespec_numba_cuda._kernel import items, kernel
 from moespec_numba_cuda._rows import legal
-from moespec_numba_cuda.gates._chunks import chunks_of
-from moespec_numba_cuda.gates._columns import sum_columns
 
 
 def forward(weights, indices, scale):

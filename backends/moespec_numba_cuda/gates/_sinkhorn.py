@@ -9,10 +9,10 @@ import numpy as np
 from moespec.program import Impl
 from moespec_numba_cuda._admit import admit
 from moespec_numba_cuda._arrays import empty, like, read, zeros
+from moespec_numba_cuda._chunks import chunks_of
 from moespec_numba_cuda._device import cuda
 from moespec_numba_cuda._kernel import items, kernel
 from moespec_numba_cuda._math import exp, log
-from moespec_numba_cuda.gates._chunks import chunks_of
 
 
 def forward(logits, *, iterations=20):

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from moespec_numba_cuda._arrays import empty, zeros
+from moespec_numba_cuda._chunks import CHUNK, chunks_of
 from moespec_numba_cuda._device import cuda
 from moespec_numba_cuda._kernel import items, kernel
 from moespec_numba_cuda._rows import legal
-from moespec_numba_cuda.losses._mean import CHUNK, chunks, counts, sum_chunks
+from moespec_numba_cuda.losses._mean import counts, sum_chunks
 
 
 def choice_sums(ids, experts, mask, weights=None, columns=None):
@@ -19,7 +20,7 @@ def choice_sums(ids, experts, mask, weights=None, columns=None):
 
 def choice_table(ids, experts):
     """float64[chunks, E] of zeros, not larger than the ids."""
-    return zeros((min(chunks(len(ids)), max(1, ids.size // max(CHUNK, experts))), experts), "float64")
+    return zeros((min(chunks_of(len(ids)), max(1, ids.size // max(CHUNK, experts))), experts), "float64")
 
 
 def to_choices(ids, values, mask):

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from moespec_numba_cuda._arrays import empty, flat, full, read
+from moespec_numba_cuda._chunks import chunks_of
 from moespec_numba_cuda._device import cuda, device
 from moespec_numba_cuda._kernel import items, kernel
-
-CHUNK = 64              # tokens that are worth a thread of their own
-CHUNKS = 256            # at most
 
 
 def masked(mask):
@@ -15,14 +13,9 @@ def masked(mask):
     return empty(0, "bool") if mask is None else read(mask)
 
 
-def chunks(tokens, most=CHUNKS):
-    """How many parts so many tokens are added up in."""
-    return max(1, min(most, tokens // CHUNK))
-
-
 def column_sums(x, mask):
     """float64[E]: sums of x[T, E] over the tokens that count; the others are not read."""
-    partial = empty((chunks(len(x)), x.shape[1]), "float64")
+    partial = empty((chunks_of(len(x)), x.shape[1]), "float64")
     _add_rows(items(partial.size), x, mask, partial)
     return sum_chunks(partial)
 
@@ -38,7 +31,7 @@ def count_valid(mask, tokens):
     """float64[1]: how many tokens count, at least 1."""
     if not len(mask):
         return full(1, max(tokens, 1), "float64")
-    partial = empty((chunks(tokens), 1), "float64")
+    partial = empty((chunks_of(tokens), 1), "float64")
     _count(items(len(partial)), mask, partial)
     return at_least_one(sum_chunks(partial))
 

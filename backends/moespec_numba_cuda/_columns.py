@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from moespec_numba_cuda._arrays import empty
+from moespec_numba_cuda._chunks import chunks_of
 from moespec_numba_cuda._device import cuda
 from moespec_numba_cuda._kernel import items, kernel
-
-CHUNK = 64              # rows that are worth a thread of their own
-CHUNKS = 1024           # at most
 
 
 def sum_columns(x):
@@ -27,7 +25,7 @@ def inner_columns(x, y):
 
 
 def _parts(x):
-    return empty((min(CHUNKS, -(-len(x) // CHUNK)), x.shape[1]), x.dtype)
+    return empty((chunks_of(len(x)), x.shape[1]), x.dtype)
 
 
 @kernel("T2 T2")
