@@ -2,13 +2,14 @@
 
 Its own manager polls the threads of a block, which takes 5 ms a barrier; it accepts barriers that some threads never reach, and two threads
 may make two shared arrays where there should be one.  Here threads meet at a barrier of Python's, which breaks where one is missing; a
-kernel without barriers runs its threads one after the other in a single one.
+kernel without barriers runs its threads one after the other.
 """
 
 from __future__ import annotations
 
 import sys
-from threading import Barrier, Lock
+from threading import Barrier, Lock, current_thread
+from typing import Any
 
 import numpy as np
 from numba.core import types
@@ -23,24 +24,30 @@ _lock = Lock()
 
 def _run_block(self, grid_point, *args):
     plain = [a._item._ary if isinstance(a, FakeWithinKernelCUDAArray) else a for a in args]        # its wrapper takes most of the time
-    points = list(np.ndindex(*self._block_dim))
-    alone = "syncthreads" not in self._f.__code__.co_names
-    self.barrier = Barrier(1 if alone else len(points))
+    run = _run_together if "syncthreads" in self._f.__code__.co_names else _run_in_turn
+    run(self, grid_point, list(np.ndindex(*self._block_dim)), plain)
 
-    def in_turn():
-        for point in points:
-            threads[0].threadIdx = Dim3(*point)
-            self._f(*plain)
 
-    def among_others():
+def _run_in_turn(self, grid_point, points, args):
+    """Kernels ask the current thread who they are: the one that launched is every one of them."""
+    here: Any = current_thread()
+    here.blockIdx = Dim3(*grid_point)
+    for point in points:
+        here.threadIdx = Dim3(*point)
+        self._f(*args)
+
+
+def _run_together(self, grid_point, points, args):
+    self.barrier = Barrier(len(points))
+
+    def run():
         try:
-            self._f(*plain)
+            self._f(*args)
         except BaseException:
             self.barrier.abort()
             raise
 
-    threads = [simulator.BlockThread(in_turn if alone else among_others, self, grid_point, point, self._debug)
-               for point in (points[:1] if alone else points)]
+    threads = [simulator.BlockThread(run, self, grid_point, point, self._debug) for point in points]
     for thread in threads:
         thread.start()
     for thread in threads:
