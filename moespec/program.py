@@ -51,8 +51,6 @@ def lookup(name: str) -> Op:
         raise KeyError(f"no op is called {name!r}") from None
 
 
-
-
 def reference(op: Op, attrs: Mapping[str, Any]) -> Impl:
     """The NumPy reference of an op."""
     return Impl(op.forward, op.backward)

@@ -5,11 +5,12 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
+import numpy as np
 import pytest
 
-from moespec_numba_cuda import BACKEND, _backend
+from moespec_numba_cuda import BACKEND, _backend, _dlpack
 
 HERE = Path(__file__).parent
 
@@ -48,6 +49,43 @@ def test_a_run_in_the_simulator_is_no_real_one(monkeypatch, value, execution):
     if value is not None:
         monkeypatch.setenv("NUMBA_ENABLE_CUDASIM", value)
     assert BACKEND.execution == execution
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32", "float16", "int64", "int32", "uint8", "bool"])
+@pytest.mark.parametrize("shape", [(), (3,), (2, 3, 4), (0, 5)])
+def test_a_capsule_is_described(dtype, shape):
+    array = np.zeros(shape, dtype)
+    found = _dlpack.Lent(array.__dlpack__())           # a capsule of the host is laid out as one of a device
+    assert found.dtype == array.dtype
+    told, own = found.__cuda_array_interface__, array.__array_interface__
+    assert told["shape"] == shape
+    assert told["typestr"] == own["typestr"]
+    assert told["data"][0] == own["data"][0] or array.size == 0
+
+
+def test_a_capsule_of_a_view_keeps_strides_and_memory():
+    array = np.zeros((4, 6), "float32")
+    held = sys.getrefcount(array)
+    found = _dlpack.Lent(array[1:, ::2].__dlpack__())
+    assert sys.getrefcount(array) > held
+    assert found.__cuda_array_interface__["strides"] == (24, 8)
+    assert found.__cuda_array_interface__["data"][0] == array.ctypes.data + 24
+    del found
+    assert sys.getrefcount(array) == held
+
+
+def test_bfloat16_comes_as_its_bits_and_other_kinds_not_at_all():
+    import ml_dtypes
+    tensor = _dlpack.Tensor(code=4, bits=16, lanes=1)
+    assert _dlpack._dtype(tensor) == np.dtype(ml_dtypes.bfloat16)
+    with pytest.raises(TypeError, match="code 5, 64 bits"):
+        _dlpack._dtype(_dlpack.Tensor(code=5, bits=64, lanes=1))
+
+
+def test_arrays_of_the_host_do_not_come_by_dlpack():
+    assert not _dlpack.comes_by_dlpack(np.zeros(3))
+    assert not BACKEND.owns(np.zeros(3))
+    assert BACKEND.owns(SimpleNamespace(__dlpack__=None, __dlpack_device__=lambda: (2, 0)))
 
 
 def test_in_the_simulator():

@@ -191,3 +191,22 @@ def test_arrays_may_be_empty(cp):
 def test_arrays_may_be_strided(strided, dtype, cp):
     x, softmax = cp.asarray(np.random.default_rng(0).standard_normal((6, 6)).astype(dtype)), resolve(BACKEND, "gates.softmax")
     assert bits([softmax.forward(strided(x))[0]]) == bits([softmax.forward(cp.ascontiguousarray(strided(x)))[0]])
+
+
+def test_arrays_that_come_by_dlpack_alone_share_their_memory(cp):
+    class Alone:
+        """No CUDA array interface."""
+
+        def __init__(self, array):
+            self.array, self.dtype = array, array.dtype
+
+        def __dlpack__(self, **options):
+            return self.array.__dlpack__(**options)
+
+        def __dlpack_device__(self):
+            return self.array.__dlpack_device__()
+
+    x = cp.arange(12, dtype="float32").reshape(3, 4)
+    taken = accept(Alone(x))
+    assert address(taken) == address(x)
+    assert np.array_equal(taken.copy_to_host(), x.get())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from functools import cache
 
 import ml_dtypes  # noqa: F401  (teaches NumPy the name bfloat16)
@@ -10,6 +9,7 @@ import numpy as np
 
 from moespec.numerics import acc
 from moespec_numba_cuda._device import cuda, stream
+from moespec_numba_cuda._dlpack import comes_by_dlpack, lent
 from moespec_numba_cuda._kernel import LETTERS, Kernel, items, kernel
 
 NAMES = {name: letter for letter, name in LETTERS.items()}
@@ -20,12 +20,12 @@ def accept(array):
     """An array of anybody on the device as one of Numba's, without a copy and without waiting for its stream."""
     if array is None or hasattr(array, "copy_to_host"):
         return array
-    if isinstance(array, np.ndarray) or not hasattr(array, "__cuda_array_interface__"):
-        raise TypeError(f"backend 'numba-cuda' works on arrays of the device, "
-                        f"got {type(array).__module__}.{type(array).__name__}: convert it yourself")
-    if _bfloat16 in str(array.dtype):                       # the interface has no name for it
-        bits = array.view(np.uint16 if type(array).__module__.startswith("cupy") else sys.modules["torch"].uint16)
-        return cuda.as_cuda_array(bits, sync=False).view(np.dtype(_bfloat16))
+    if "bfloat16" in str(getattr(array, "dtype", "")) or not hasattr(array, "__cuda_array_interface__"):
+        if not comes_by_dlpack(array):
+            raise TypeError(f"backend 'numba-cuda' works on arrays of the device, "
+                            f"got {type(array).__module__}.{type(array).__name__}: convert it yourself")
+        found = lent(array)
+        return cuda.as_cuda_array(found, sync=False).view(found.dtype)
     return cuda.as_cuda_array(array, sync=False)
 
 

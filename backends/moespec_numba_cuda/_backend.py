@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from moespec.program import Impl
+from moespec_numba_cuda._dlpack import comes_by_dlpack
 
 FAMILIES = ("gates", "dispatch", "experts", "losses")
 
@@ -51,7 +52,7 @@ class NumbaCudaBackend:
         return True, f"{name}, compute capability {'.'.join(map(str, device.compute_capability))}, Numba {numba.__version__}"
 
     def owns(self, array):
-        return hasattr(array, "copy_to_host") or (hasattr(array, "__cuda_array_interface__") and not isinstance(array, np.ndarray))
+        return any(hasattr(array, name) for name in ("copy_to_host", "__cuda_array_interface__")) or comes_by_dlpack(array)
 
     @cache  # noqa: B019 - one object for the life of the process
     def ops(self):
@@ -84,7 +85,7 @@ class NumbaCudaBackend:
 
 
 def accepting(impl):
-    """`impl` for any array of the device: what has the CUDA array interface is taken without a copy; NumPy's are refused."""
+    """`impl` for any array of the device: by the CUDA array interface or DLPack, without a copy; NumPy's are refused."""
     from moespec_numba_cuda._arrays import accept
 
     def forward(*inputs, **attrs):

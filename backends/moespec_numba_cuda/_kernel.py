@@ -21,7 +21,7 @@ LETTERS = {"i": "int64", "b": "bool", "f": "float32", "d": "float64", "e": "floa
 REAL = ("float32", "float64")
 KERNELS: list[Kernel] = []              # every one that was declared: tests compile them all
 
-THREADS = 4 if SIMULATED else 128       # of a block; a simulated thread is a thread of the system
+THREADS = 4 if SIMULATED else 128       # of a block; at a barrier a simulated thread is a thread of the system
 MOST = 2 if SIMULATED else 1 << 16      # blocks
 
 

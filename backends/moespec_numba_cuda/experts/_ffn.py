@@ -11,6 +11,7 @@ from moespec_numba_cuda._device import cuda
 from moespec_numba_cuda._kernel import items, kernel
 from moespec_numba_cuda.experts._activations import NUMBER, slope, value
 from moespec_numba_cuda.experts._bias import add_bias, bias_gradient
+from moespec_numba_cuda.experts._gated import factors
 from moespec_numba_cuda.experts._products import nn, nt, tn
 
 
@@ -37,20 +38,15 @@ def backward(saved, dout):
     x, w1, w2, b1, b2, mask, dy = common(*inputs, dout)
     g, dg = convert(g, dy.dtype), nt(dy, w2, own)
     dw2 = tn(_hidden(activation, g, mask), dy, own)
-    _through(items(g.size), NUMBER[activation], g, _factors(mask, g), dg)
+    _through(items(g.size), NUMBER[activation], g, factors(mask, g), dg)
     grads = nt(dg, w1, own), tn(x, dg, own), dw2, bias_gradient(dg, b1, own), bias_gradient(dy, b2, own)
     return tuple(map(like, inputs[:5], grads))
 
 
 def _hidden(activation, g, mask):
     h = empty(g.shape, g.dtype)
-    _activate(items(g.size), NUMBER[activation], g, _factors(mask, g), h)
+    _activate(items(g.size), NUMBER[activation], g, factors(mask, g), h)
     return h
-
-
-def _factors(mask, g):
-    """Kernels take no None: no factors are those of no row."""
-    return empty((0, g.shape[1]), g.dtype) if mask is None else mask
 
 
 @kernel("i T2 T2 T2")

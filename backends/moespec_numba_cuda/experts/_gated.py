@@ -36,18 +36,18 @@ def gating(activation="silu", limit=None, limit_at="pre", alpha=1.0, up_offset=0
 def hidden(a, g, u, mask):
     """h [N, F]."""
     h = empty(g.shape, g.dtype)
-    _hidden(items(g.size), *a, g, u, _factors(mask, g), h)
+    _hidden(items(g.size), *a, g, u, factors(mask, g), h)
     return h
 
 
 def through_hidden(a, g, u, mask, dh):
     """(dg, du); `dh` becomes dg."""
     du = empty(u.shape, u.dtype)
-    _through(items(g.size), *a, g, u, _factors(mask, g), dh, du)
+    _through(items(g.size), *a, g, u, factors(mask, g), dh, du)
     return dh, du
 
 
-def _factors(mask, g):
+def factors(mask, g):
     """Kernels take no None: no factors are those of no row."""
     return empty((0, g.shape[1]), g.dtype) if mask is None else mask
 

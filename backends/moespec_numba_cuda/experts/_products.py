@@ -59,6 +59,23 @@ def _find(tile, offsets, rows):
 
 
 @device
+def _clear(held):
+    for m in range(OWN):
+        for n in range(OWN):
+            held[m, n] = 0
+
+
+@device
+def _store(held, out, first, stop, column):
+    """The thread's square of the tile that begins at (first, column); rows from `stop` on are somebody else's."""
+    for m in range(OWN):
+        for n in range(OWN):
+            r, c = first + cuda.threadIdx.x // SIDE * OWN + m, column + cuda.threadIdx.x % SIDE + SIDE * n
+            if r < stop and c < out.shape[1]:
+                out[r, c] = held[m, n]
+
+
+@device
 def _add_products(a, b, depth, held):
     """held += a^T b over a panel: a[k, m] of the rows, b[k, n] of the columns.
 
@@ -81,9 +98,7 @@ def _nn(x, w, offsets, out):
     for tile in range(cuda.blockIdx.x, (rows // EDGE + experts + 1) * across, cuda.gridDim.x):
         e, first, stop = _find(tile // across, offsets, rows)
         column = tile % across * EDGE
-        for m in range(OWN):
-            for n in range(OWN):
-                held[m, n] = 0
+        _clear(held)
         for start in range(0, depth if e < experts and first < stop else 0, DEPTH):
             for i in range(cuda.threadIdx.x, DEPTH * EDGE, THREADS):
                 r, k = i // DEPTH, i % DEPTH                              # neighbours read along a row of x
@@ -94,11 +109,7 @@ def _nn(x, w, offsets, out):
             cuda.syncthreads()
             _add_products(a, b, DEPTH, held)
             cuda.syncthreads()
-        for m in range(OWN):
-            for n in range(OWN):
-                r, c = first + cuda.threadIdx.x // SIDE * OWN + m, column + cuda.threadIdx.x % SIDE + SIDE * n
-                if r < stop and c < width:
-                    out[r, c] = held[m, n]
+        _store(held, out, first, stop, column)
 
 
 @kernel("T2 T3 i1 T2")
@@ -111,9 +122,7 @@ def _nt(dy, w, offsets, dx):
     for tile in range(cuda.blockIdx.x, (rows // EDGE + experts + 1) * across, cuda.gridDim.x):
         e, first, stop = _find(tile // across, offsets, rows)
         column = tile % across * EDGE
-        for m in range(OWN):
-            for n in range(OWN):
-                held[m, n] = 0
+        _clear(held)
         for start in range(0, depth if e < experts and first < stop else 0, DEPTH):
             for i in range(cuda.threadIdx.x, DEPTH * EDGE, THREADS):
                 r, k = i // DEPTH, i % DEPTH
@@ -122,11 +131,7 @@ def _nt(dy, w, offsets, dx):
             cuda.syncthreads()
             _add_products(a, b, DEPTH, held)
             cuda.syncthreads()
-        for m in range(OWN):
-            for n in range(OWN):
-                r, c = first + cuda.threadIdx.x // SIDE * OWN + m, column + cuda.threadIdx.x % SIDE + SIDE * n
-                if r < stop and c < width:
-                    dx[r, c] = held[m, n]
+        _store(held, dx, first, stop, column)
 
 
 @kernel("T2 T2 i1 T3")
@@ -138,9 +143,7 @@ def _tn(x, dy, offsets, dw):
     down, across = (height + EDGE - 1) // EDGE, (width + EDGE - 1) // EDGE
     for tile in range(cuda.blockIdx.x, experts * down * across, cuda.gridDim.x):
         e, line, column = tile // (down * across), tile // across % down * EDGE, tile % across * EDGE
-        for m in range(OWN):
-            for n in range(OWN):
-                held[m, n] = 0
+        _clear(held)
         stop = offsets[e + 1]
         for start in range(offsets[e], stop, DEPTH):
             for i in range(cuda.threadIdx.x, DEPTH * EDGE, THREADS):
@@ -150,8 +153,4 @@ def _tn(x, dy, offsets, dw):
             cuda.syncthreads()
             _add_products(a, b, DEPTH, held)
             cuda.syncthreads()
-        for m in range(OWN):
-            for n in range(OWN):
-                r, c = line + cuda.threadIdx.x // SIDE * OWN + m, column + cuda.threadIdx.x % SIDE + SIDE * n
-                if r < height and c < width:
-                    dw[e, r, c] = held[m, n]
+        _store(held, dw[e], line, height, column)
