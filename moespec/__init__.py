@@ -8,7 +8,7 @@ from importlib import import_module
 
 __version__ = "0.1.0"
 
-_MODULES = ("gates", "dispatch", "experts", "losses", "registry", "backend", "layer", "models", "conformance", "corpus", "indexing",
+_MODULES = ("gates", "dispatch", "experts", "losses", "registry", "backend", "layer", "models", "conformance", "cost", "corpus", "indexing",
             "numerics", "op", "pairs", "program")
 _NAMES = {
     "OPS": "registry", "get_backend": "backend",

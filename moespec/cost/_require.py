@@ -1,0 +1,30 @@
+"""Refusals shared by the functions of this room: they name the function, the value and the limit."""
+
+from __future__ import annotations
+
+import operator
+
+import numpy as np
+
+
+def count(name: str, what: str, value, *, least: int = 0) -> int:
+    """`value` as a Python int that is at least `least`."""
+    try:
+        n = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name}: {what} must be an integer, got {value!r}") from None
+    if n < least:
+        raise ValueError(f"{name}: {what}={n} is below {least}")
+    return n
+
+
+def counts_of(name: str, what: str, array, *, ndim: int) -> np.ndarray:
+    """Integers that are at least 0, as int64."""
+    found = np.asarray(array)
+    if found.ndim != ndim:
+        raise ValueError(f"{name}: {what} has shape {found.shape}, wanted {ndim} dimensions")
+    if found.dtype.kind not in "iu" and found.size:
+        raise TypeError(f"{name}: {what} has dtype {found.dtype}, wanted an integer dtype (shape {found.shape})")
+    if found.size and int(found.min()) < 0:
+        raise ValueError(f"{name}: {what} holds {int(found.min())}, below 0 (shape {found.shape})")
+    return found.astype(np.int64)
