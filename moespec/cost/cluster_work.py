@@ -1,0 +1,66 @@
+"""What a rank computes: operations and bytes of memory, per token and per row of an expert."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import ml_dtypes
+import numpy as np
+
+from moespec.layer import ExpertChoice, Soft
+from moespec.layer._params import parameter_shapes
+from moespec.models import per_token
+
+WIRE = {name: np.dtype(getattr(ml_dtypes, kind)).itemsize for name, kind in
+        {"float8": "float8_e4m3fn", "bfloat16": "bfloat16"}.items()} | {name: np.dtype(name).itemsize for name in ("float16", "float32", "float64")}
+
+
+class Work(NamedTuple):
+    """Numbers of one layer; operations are (forward, backward), sizes count elements."""
+
+    experts: int
+    k: int
+    token: tuple[float, float]       # operations per token outside of the routed experts: router, shared experts, combine
+    row: tuple[float, float]         # per row of a routed expert
+    common: int                      # parameters outside of the routed experts
+    expert: int                      # parameters of one routed expert
+    hidden: int                      # elements that a row writes and reads between the expert's products
+    into: int                        # width of a row on its way to the expert
+    out: int                         # and on its way back
+
+
+def work(spec, d_model: int) -> Work:
+    """The work of a layer whose tokens choose experts.
+
+    Raises
+    ------
+    ValueError
+        Experts that choose their tokens, soft routing, a second pool, or experts that compute nothing.
+    """
+    if isinstance(spec.router, ExpertChoice | Soft) or spec.pool is not None:
+        raise ValueError("simulate: only layers with one pool of experts, chosen token by token, are simulated")
+    if spec.experts.copies or spec.experts.constants or spec.experts.zeros:
+        raise ValueError("simulate: experts without a computation need no rank; give a spec without copies, constants and zeros")
+    lines = per_token(spec, d_model)
+    routed = [line for line in lines if any(name.startswith("experts.") for name in line.step.reads.split())]
+    own = {name: shape for name, shape in parameter_shapes(spec, d_model).items() if name.startswith("experts.")}
+    weights = [shape for name, shape in own.items() if name.startswith("experts.w")]
+    if not any(line.step.op == "dispatch.plan" for line in lines) or not sum(line.forward for line in routed) or len(weights[0]) != 3:
+        raise ValueError("simulate: the layer's program has no rows that go to experts")
+    total, rows = (np.array([(line.forward, line.backward) for line in found]).sum(0) for found in (lines, routed))
+    held = sum(int(np.prod(shape)) for shape in own.values()) // spec.experts.n
+    whole = sum(int(np.prod(shape)) for shape in parameter_shapes(spec, d_model).values())
+    gated, into, out = len(weights) == 3, weights[0][1], weights[-1][2]
+    return Work(spec.experts.n, spec.columns, tuple(total - rows), tuple(rows / spec.columns), whole - held * spec.experts.n, held,
+                0 if len(weights) == 1 else (3 if gated else 2) * weights[-1][1], into, out)
+
+
+def wires(dtype: str, wire) -> tuple[int, int]:
+    """Bytes of an element on its way to the experts, and back."""
+    names = (wire, wire) if isinstance(wire, str) else tuple(wire) if wire else (dtype, dtype)
+    for name in (dtype, *names):
+        if name not in WIRE:
+            raise ValueError(f"simulate: {name!r} is none of {', '.join(sorted(WIRE))}")
+    if len(names) != 2:
+        raise ValueError(f"simulate: wire={wire!r} is not one dtype, nor one to the experts and one back")
+    return WIRE[names[0]], WIRE[names[1]]
