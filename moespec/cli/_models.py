@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 
-from moespec import models
+from moespec import cost, models
 from moespec.layer import LayerSpec
+
+TOKENS = 4096                    # enough for what is paid once a batch to vanish
 
 
 def add_to(commands):
@@ -53,10 +55,11 @@ def describe(name: str, spec: LayerSpec, d_model: int, entry: models.Family | No
     if entry is not None and entry.note:
         lines += ["", entry.note]
     lines += ["", "Declaration", "-----------", *models.declared(spec)]
-    held, met = models.parameters(spec, d_model)
-    costs = models.per_token(spec, d_model)
-    forward, backward = models.total(costs)
+    held, met = cost.parameters(spec, d_model)
+    priced = cost.layer(spec, d_model, TOKENS)
+    forward, backward = priced.forward.flops / TOKENS, priced.backward.flops / TOKENS
     lines += ["", f"Cost per token, {d_model} wide", "-" * 30,
               f"{forward:,.0f} flop forward, {backward:,.0f} backward; {held:,} parameters, {met:,} met by a token", ""]
-    lines += [f"  {line.step.op:24} {line.forward:16,.0f} {line.backward:16,.0f}" for line in costs if line.forward + line.backward >= 1]
+    found = ((line.step.op, line.forward.flops / TOKENS, line.backward.flops / TOKENS) for line in priced.lines)
+    lines += [f"  {op:24} {there:16,.0f} {back:16,.0f}" for op, there, back in found if there + back >= 1]
     return "\n".join(lines)

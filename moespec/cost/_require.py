@@ -28,3 +28,19 @@ def counts_of(name: str, what: str, array, *, ndim: int) -> np.ndarray:
     if found.size and int(found.min()) < 0:
         raise ValueError(f"{name}: {what} holds {int(found.min())}, below 0 (shape {found.shape})")
     return found.astype(np.int64)
+
+
+def loads_of(name: str, routing, experts: int, classes: int | None = None) -> np.ndarray:
+    """Rows per expert [E], from ids [T, K] (-1, and ids from E up to `classes`, are no expert's) or from the rows per expert themselves."""
+    found = np.asarray(routing)
+    if found.ndim != 2:
+        rows = counts_of(name, "routing", found, ndim=1)
+        if len(rows) != experts:
+            raise ValueError(f"{name}: routing has shape {rows.shape}, wanted rows of {experts} experts")
+        return rows
+    last = (experts if classes is None else classes) - 1
+    if found.dtype.kind not in "iu":
+        raise TypeError(f"{name}: routing has dtype {found.dtype}, wanted an integer dtype (shape {found.shape})")
+    if found.size and (found.min() < -1 or found.max() > last):
+        raise ValueError(f"{name}: routing holds {found.max() if found.max() > last else found.min()}, outside -1 .. {last} (shape {found.shape})")
+    return np.bincount(found[(found >= 0) & (found < experts)], minlength=experts)

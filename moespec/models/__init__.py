@@ -5,7 +5,6 @@ through `spec` by a configuration.
 """
 
 from moespec.models._config import Unreadable
-from moespec.models._cost import parameters, per_token, total
 from moespec.models._families import FAMILIES
 from moespec.models._family import Family
 from moespec.models._papers import (
@@ -34,4 +33,4 @@ PAPERS = {f.__name__: f for f in (
     jacobs1991, shazeer2017, shazeer2017_hierarchical, shazeer2017_balanced, gshard2020, switch2021, base2021, hash2021, vmoe2021,
     expert_choice2022, sbase2022, soft_moe2023, deepseekmoe2024, mod2024, peer2024, top_p2024, remoe2024)}
 
-__all__ = ["FAMILIES", "PAPERS", "Family", "Unreadable", "choices", "declared", "parameters", "per_token", "total", "words", "mixtral", *PAPERS]
+__all__ = ["FAMILIES", "PAPERS", "Family", "Unreadable", "choices", "declared", "words", "mixtral", *PAPERS]
