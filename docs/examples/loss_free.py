@@ -7,6 +7,8 @@ MaxVio is the largest load over the mean load, minus 1.
     pip install 'moespec[examples]' && python loss_free.py --out .
 """
 
+from functools import partial
+
 import numpy as np
 from _char_model import Model, evaluate, king_james, train
 from _runs import curve, mean_sd, options, run_all, thin, write_report
@@ -38,15 +40,17 @@ def max_violation(tokens):
     return tokens.max() / tokens.mean() - 1
 
 
+def moved(params, out, rate):
+    """The selection biases after a step."""
+    name = "moe.router.correction"
+    return {name: gates.bias_sign(params[name], count(out), rate=rate)[0]}
+
+
 def simulate(setting, seed, steps):
     """Train under one setting: MaxVio of every batch, and of the whole held-out text at the end."""
-    def move(params, out):
-        name = "moe.router.correction"
-        return {name: gates.bias_sign(params[name], count(out), rate=setting[1])[0]}
-
-    text = king_james()
+    text, after = king_james(), partial(moved, rate=setting[1]) if setting[0] == "loss-free" else None
     model, rows = Model(declare(setting), len(text.alphabet)), []
-    for seen in train(model, text, seed, steps, after=move if setting[0] == "loss-free" else None):
+    for seen in train(model, text, seed, steps, after=after):
         rows.append((seen.loss, max_violation(count(seen.out))))
     loss, outs = evaluate(model, text, seen.params)
     means = np.mean(rows[-LAST:], 0)
