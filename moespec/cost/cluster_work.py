@@ -7,9 +7,11 @@ from typing import NamedTuple
 import ml_dtypes
 import numpy as np
 
+from moespec.cost._layer import layer
 from moespec.layer import ExpertChoice, Soft
 from moespec.layer._params import parameter_shapes
-from moespec.models import per_token
+
+TOKENS = 4096                        # enough for what is paid once a batch to vanish
 
 WIRE = {name: np.dtype(getattr(ml_dtypes, kind)).itemsize for name, kind in
         {"float8": "float8_e4m3fn", "bfloat16": "bfloat16"}.items()} | {name: np.dtype(name).itemsize for name in ("float16", "float32", "float64")}
@@ -41,17 +43,18 @@ def work(spec, d_model: int) -> Work:
         raise ValueError("simulate: only layers with one pool of experts, chosen token by token, are simulated")
     if spec.experts.copies or spec.experts.constants or spec.experts.zeros:
         raise ValueError("simulate: experts without a computation need no rank; give a spec without copies, constants and zeros")
-    lines = per_token(spec, d_model)
+    priced = layer(spec, d_model, TOKENS)
+    lines, live = priced.lines, priced.loads[""].rows
     routed = [line for line in lines if any(name.startswith("experts.") for name in line.step.reads.split())]
     own = {name: shape for name, shape in parameter_shapes(spec, d_model).items() if name.startswith("experts.")}
     weights = [shape for name, shape in own.items() if name.startswith("experts.w")]
-    if not any(line.step.op == "dispatch.plan" for line in lines) or not sum(line.forward for line in routed) or len(weights[0]) != 3:
+    if not any(line.step.op == "dispatch.plan" for line in lines) or not sum(line.forward.flops for line in routed) or len(weights[0]) != 3:
         raise ValueError("simulate: the layer's program has no rows that go to experts")
-    total, rows = (np.array([(line.forward, line.backward) for line in found]).sum(0) for found in (lines, routed))
+    total, rows = (np.array([(line.forward.flops, line.backward.flops) for line in found]).sum(0) for found in (lines, routed))
     held = sum(int(np.prod(shape)) for shape in own.values()) // spec.experts.n
     whole = sum(int(np.prod(shape)) for shape in parameter_shapes(spec, d_model).values())
     gated, into, out = len(weights) == 3, weights[0][1], weights[-1][2]
-    return Work(spec.experts.n, spec.columns, tuple(total - rows), tuple(rows / spec.columns), whole - held * spec.experts.n, held,
+    return Work(spec.experts.n, spec.columns, tuple((total - rows) / TOKENS), tuple(rows / live), whole - held * spec.experts.n, held,
                 0 if len(weights) == 1 else (3 if gated else 2) * weights[-1][1], into, out)
 
 
