@@ -219,7 +219,7 @@ def test_all_families_whose_tokens_choose():
     (lambda: simulate(cluster(4), SPEC, D, 1, copies="all"), "copies='all'"),
     (lambda: simulate(cluster(4), SPEC, D, 1, placement="best"), "placement='best'"),
     (lambda: simulate(cluster(4), SPEC, D, 1, placement=contiguous(16, 2)), "a placement of 16 experts on 2 ranks"),
-    (lambda: simulate(cluster(4), SPEC, D, 1, wire="int4"), "'int4' is none of"),
+    (lambda: simulate(cluster(4), SPEC, D, 1, wire="int4"), "simulate: wire dtype 'int4' is not one of"),
     (lambda: simulate(cluster(4), SPEC, D, 1, load=Trace([[0, 1]])), "do not fit k=4 of 16"),
     (lambda: simulate(cluster(8), SPEC, D, 1, node_limit=1, placement=Placement([range(16)] * 8, 16)), "replicas of an expert on one node"),
     (lambda: simulate(cluster(4), LayerSpec(ExpertChoice(), Experts(8, 16)), D, 1), "only layers with one pool"),

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
+from moespec.cost._wire import width
 from moespec.cost.cluster_expected import expected
 from moespec.cost.cluster_limit import Limited
 from moespec.cost.cluster_load import Load, Uniform
 from moespec.cost.cluster_parts import Cluster
 from moespec.cost.cluster_result import Phase, Simulation
 from moespec.cost.cluster_traffic import COPIES, Flow, Level, counted
-from moespec.cost.cluster_work import WIRE, wires, work
+from moespec.cost.cluster_work import wires, work
 from moespec.cost.placement import Placement, contiguous, eplb, round_robin
 
 EXACT = 1 << 23                  # up to so many tokens times experts or ranks, tokens are drawn one by one
@@ -66,7 +67,8 @@ def simulate(cluster: Cluster, spec, d_model: int, tokens_per_rank: int, *, load
     flow = _joined([flow], lambda parts: np.broadcast_to(parts[0], flow.rows.shape).reshape(-1))
     into, back = wires(dtype, wire)
     row_bytes = done.into * into, done.out * back
-    return Simulation(tuple(_phases(cluster, done, flow, tokens_per_rank, overlap, WIRE[dtype], row_bytes)), overlap, form, flow, row_bytes, placed)
+    phases = tuple(_phases(cluster, done, flow, tokens_per_rank, overlap, width("simulate", dtype), row_bytes))
+    return Simulation(phases, overlap, form, flow, row_bytes, placed)
 
 
 def _check(cluster, group, tokens, overlap, copies, form):

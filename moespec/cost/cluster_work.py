@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import ml_dtypes
 import numpy as np
 
 from moespec.cost._layer import layer
+from moespec.cost._wire import both_ways, width
 from moespec.layer import ExpertChoice, Soft
 from moespec.layer._params import parameter_shapes
 
 TOKENS = 4096                        # enough for what is paid once a batch to vanish
-
-WIRE = {name: np.dtype(getattr(ml_dtypes, kind)).itemsize for name, kind in
-        {"float8": "float8_e4m3fn", "bfloat16": "bfloat16"}.items()} | {name: np.dtype(name).itemsize for name in ("float16", "float32", "float64")}
 
 
 class Work(NamedTuple):
@@ -60,10 +57,5 @@ def work(spec, d_model: int) -> Work:
 
 def wires(dtype: str, wire) -> tuple[int, int]:
     """Bytes of an element on its way to the experts, and back."""
-    names = (wire, wire) if isinstance(wire, str) else tuple(wire) if wire else (dtype, dtype)
-    for name in (dtype, *names):
-        if name not in WIRE:
-            raise ValueError(f"simulate: {name!r} is none of {', '.join(sorted(WIRE))}")
-    if len(names) != 2:
-        raise ValueError(f"simulate: wire={wire!r} is not one dtype, nor one to the experts and one back")
-    return WIRE[names[0]], WIRE[names[1]]
+    width("simulate", dtype)
+    return both_ways("simulate", wire or dtype)
