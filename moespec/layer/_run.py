@@ -9,12 +9,10 @@ import numpy as np
 
 from moespec.backend import get_backend, run, run_backward
 from moespec.gates import Routing
-from moespec.layer._init import draw, silent
+from moespec.layer._inputs import REPLAY, context_of, dtype_of, follows, noise_of, require_params, require_read, rows_of
 from moespec.layer._params import parameter_shapes
 from moespec.layer._plan import plan
-from moespec.layer._routers import Given
 from moespec.layer._spec import LayerSpec
-from moespec.numerics import acc
 
 
 class Out(NamedTuple):
@@ -83,21 +81,25 @@ def forward(spec, params, x, *, noise=None, rng=None, context=None, training=Fal
     """
     chosen = get_backend(backend, like=x)
     tokens = x.reshape((-1, x.shape[-1]))
-    context = _context(spec, context or {}, x, chosen)
-    values = _inputs(spec, params, x, tokens, noise, rng, context, training, chosen)
-    made = _follows(spec, x, len(tokens), chosen)
+    context = context_of(spec, context or {}, x, chosen)
+    require_params(params, parameter_shapes(spec, x.shape[-1]), x)
+    noise = noise_of(spec, len(tokens), x.shape[-1], dtype_of(chosen, x), noise, rng, training)
+    values = {"x": tokens, **params, **{n: chosen.from_numpy(a) for n, a in noise.items()}, **dict.fromkeys(REPLAY), **context}
+    made = follows(spec, len(tokens), rows_of(x), dtype_of(chosen, x))
     known = [*(n for n, v in values.items() if v is not None), *REPLAY, *made]
-    steps, reads, names = plan(spec, len(tokens), rows=_rows(x), training=training, inputs=known, backend=chosen, keep=keep)
+    steps, reads, names = plan(spec, len(tokens), rows=rows_of(x), training=training, inputs=known, backend=chosen, keep=keep)
     values |= {name: chosen.from_numpy(make()) for name, make in made.items() if name in reads and values.get(name) is None}
-    unread = sorted(set(context) - reads)
-    if unread:
-        raise ValueError(f"forward: nothing reads context {', '.join(map(repr, unread))}; steps and losses read {', '.join(sorted(reads))}")
+    require_read(context, reads)
     trace = run(chosen, steps, values)
-    y = trace.values["y"]
-    losses = {loss.name: chosen.scale(trace.values[f"loss.{loss.name}"], loss.coef) for loss in spec.losses}
-    routing = None if names is None else Routing(trace.values[names.indices], trace.values[names.weights])
-    saved = Saved(spec, chosen, trace, tuple(params), tuple(x.shape))
-    return Out(y.reshape((*x.shape[:-1], y.shape[-1])), routing, losses, trace.values), saved
+    return results(spec, chosen, trace.values, names, x), Saved(spec, chosen, trace, tuple(params), tuple(x.shape))
+
+
+def results(spec, backend, values, names, x) -> Out:
+    """What a layer returns, from the values of its program; `names` are those of the routing."""
+    y = values["y"]
+    losses = {loss.name: backend.scale(values[f"loss.{loss.name}"], loss.coef) for loss in spec.losses}
+    routing = None if names is None else Routing(values[names.indices], values[names.weights])
+    return Out(y.reshape((*x.shape[:-1], y.shape[-1])), routing, losses, values)
 
 
 def backward(saved, dy=None, *, dlosses=None, **cotangents):
@@ -119,6 +121,11 @@ def backward(saved, dy=None, *, dlosses=None, **cotangents):
     Grads(x, params)
         Like x, and by parameter name; a parameter that nothing reached has gradient 0.
     """
+    return gradients(saved, run_backward(saved.backend, saved.trace, seeds(saved, dy, dlosses, cotangents)))
+
+
+def seeds(saved, dy, dlosses, cotangents):
+    """The cotangents that a backward run starts from, by name."""
     spec, backend, values = saved.spec, saved.backend, saved.trace.values
     given = {}
     for name, d in cotangents.items():
@@ -129,74 +136,17 @@ def backward(saved, dy=None, *, dlosses=None, **cotangents):
         given["y"] = dy.reshape((-1, dy.shape[-1]))
     for loss in spec.losses:
         d = 1.0 if dlosses is None else dlosses.get(loss.name, 0.0)
-        given[f"loss.{loss.name}"] = backend.from_numpy(np.asarray(d * loss.coef, _dtype(backend, values[f"loss.{loss.name}"])))
-    grads = run_backward(backend, saved.trace, given)
+        given[f"loss.{loss.name}"] = backend.from_numpy(np.asarray(d * loss.coef, dtype_of(backend, values[f"loss.{loss.name}"])))
+    return given
+
+
+def gradients(saved, grads) -> Grads:
+    """The gradients of x and of the parameters among those of all values; what nothing reached has gradient 0."""
+    backend, values = saved.backend, saved.trace.values
     params = {n: grads[n] if n in grads else _zeros(backend, values[n]) for n in saved.params}
     dx = grads.get("x", None)
     return Grads((_zeros(backend, values["x"]) if dx is None else dx).reshape(saved.shape), params)
 
 
-REPLAY = ("indices", "group_indices", "pool.indices")          # inputs that a program always knows: None unless given
-
-
-def _inputs(spec, params, x, tokens, noise, rng, context, training, backend):
-    """Every named value that the program may read."""
-    wanted = parameter_shapes(spec, x.shape[-1])
-    if set(params) != set(wanted):
-        raise ValueError(f"forward: missing parameters {sorted(set(wanted) - set(params))}, unknown {sorted(set(params) - set(wanted))}")
-    for name, shape in wanted.items():
-        if tuple(params[name].shape) != shape:
-            raise ValueError(f"forward: {name} has shape {tuple(params[name].shape)}, wanted {shape} (x has shape {tuple(x.shape)})")
-    if training and noise is None:
-        noise = draw(spec, len(tokens), x.shape[-1], rng=rng)
-    noise = noise if training else silent(spec, len(tokens))
-    dtype = acc(_dtype(backend, x))                     # bfloat16 jitter of 1 % would take six values
-    made = {f"noise.{n}": backend.from_numpy(np.asarray(a).astype(dtype)) for n, a in noise.items()}
-    return {"x": tokens, **params, **made, **dict.fromkeys(REPLAY), **context}
-
-
-def _follows(spec, x, n, backend):
-    """Inputs that follow from shapes alone, each made only if it is read: the batch row of a token, one group of all, ids of dense layers."""
-    joint = next((s.n for s in spec.shared if s.gate == "router"), 0)
-    made = {"group": lambda: np.repeat(np.arange(_rows(x)), _per_row(x)), "whole": lambda: np.array([0, n]),
-            "ones": lambda: np.ones((n, spec.columns), _dtype(backend, x)), "shared_indices": lambda: np.tile(np.arange(joint), (n, 1))}
-    if getattr(spec.router, "select", "") == "all":
-        made["indices"] = lambda: np.tile(np.arange(spec.experts.n), (n, 1))
-    return made
-
-
-def _rows(x):
-    return x.shape[0] if x.ndim > 2 else 1
-
-
-def _context(spec, context, x, backend):
-    """Context arrays with x's leading dimensions flattened; ids of a batch row repeated for its tokens."""
-    missing = [name for name in spec.context if name not in context]
-    if missing:
-        raise ValueError(f"forward: this layer needs context {', '.join(map(repr, missing))}")
-    lead, found = tuple(x.shape[:-1]), {}
-    for name, array in context.items():
-        if name not in REPLAY and len(lead) > 1 and tuple(array.shape[:len(lead)]) == lead:
-            array = array.reshape((-1, *array.shape[len(lead):]))
-        found[name] = array
-    if isinstance(spec.router, Given) and not spec.router.vocab:
-        ids = backend.to_numpy(context[spec.router.by]).reshape(-1)
-        n = int(np.prod(lead))
-        found[spec.router.by] = backend.from_numpy((ids if len(ids) == n else np.repeat(ids, _per_row(x)))[:, None])
-    return found
-
-
-def _per_row(x):
-    return int(np.prod(x.shape[1:-1])) if x.ndim > 2 else x.shape[0]
-
-
-def _dtype(backend, array):
-    """The array's dtype as NumPy's; its values stay where they are, so that nothing waits for a device."""
-    try:
-        return np.dtype(array.dtype)
-    except TypeError:                                   # a library with dtypes of its own
-        return backend.to_numpy(array).dtype
-
-
 def _zeros(backend, like):
-    return backend.from_numpy(np.zeros(tuple(like.shape), _dtype(backend, like)))
+    return backend.from_numpy(np.zeros(tuple(like.shape), dtype_of(backend, like)))
