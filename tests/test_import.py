@@ -13,7 +13,7 @@ PACKAGE = Path(moespec.__file__).parent
 # Floors of docs/design.md: a module imports from lower floors, or from its own room.
 FLOORS = [
     {"memory", "pairs"}, {"pair_rules"}, {"numerics"}, {"indexing", "op"}, {"corpus"}, {"program"}, {"fuse"},
-    {"gates", "dispatch", "experts", "losses"}, {"registry", "unread"}, {"backend"}, {"layer"}, {"models"},
+    {"gates", "dispatch", "experts", "losses"}, {"registry", "unread"}, {"backend"}, {"layer"}, {"models", "parallel"},
     {"conformance", "interop"}, {"cost"}, {"cli"}, {"__main__"},
 ]
 FLOOR = {room: level for level, rooms in enumerate(FLOORS) for room in rooms}
