@@ -1,15 +1,16 @@
 """The specification of Mixture-of-Experts layers, as code.
 
 Families are loaded when first used: `moespec.gates`, `moespec.dispatch`, `moespec.experts`, `moespec.losses` (the
-operations), `moespec.layer` (`LayerSpec`, `forward`, `backward`), `moespec.models` (published layers), `moespec.conformance` (is this kernel right?).
+operations), `moespec.layer` (`LayerSpec`, `forward`, `backward`), `moespec.models` (published layers), `moespec.parallel`
+(the same over ranks), `moespec.conformance` (is this kernel right?).
 """
 
 from importlib import import_module
 
 __version__ = "0.1.0"
 
-_MODULES = ("gates", "dispatch", "experts", "losses", "registry", "backend", "layer", "models", "conformance", "cost", "corpus", "indexing",
-            "numerics", "op", "pairs", "program")
+_MODULES = ("gates", "dispatch", "experts", "losses", "registry", "backend", "layer", "models", "parallel", "conformance", "cost", "corpus",
+            "indexing", "numerics", "op", "pairs", "program")
 _NAMES = {
     "OPS": "registry", "get_backend": "backend",
     **dict.fromkeys(("LayerSpec", "Router", "ExpertChoice", "Soft", "Hierarchical", "Given", "Experts", "Shared", "Capacity", "Loss", "forward",

@@ -126,7 +126,8 @@ def test_cotangents_of_any_value(ordered):
 
     def work(comm):
         own = slice(0, 7) if comm.rank == 0 else slice(7, 12)
-        _, saved = parallel.forward(spec, parallel.shard(spec, params, comm.rank, 2), x[own], comm=comm, ordered=ordered, keep=["logits"], training=True)
+        own_params = parallel.shard(spec, params, comm.rank, 2)
+        _, saved = parallel.forward(spec, own_params, x[own], comm=comm, ordered=ordered, keep=["logits"], training=True)
         return parallel.backward(saved, dy[own], dlosses={"load_balance": 3.0}, dlogits=dlogits[own])
 
     parts = parallel.virtual(2, work)
