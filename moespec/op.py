@@ -6,7 +6,7 @@ import inspect
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, cached_property
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
@@ -14,6 +14,8 @@ import numpy as np
 
 from moespec.numerics import acc, is_real
 from moespec.pairs import Pair
+
+REMEMBERED = 1024       # shapes of inputs per op
 
 
 @dataclass(frozen=True)
@@ -125,6 +127,22 @@ class Op:
 
         With `values` the ids of index inputs are checked too: a host backend always reports one out of range.
         """
+        try:
+            key = tuple([None if a is None else (a.shape, a.dtype) for a in inputs])
+            sizes = self._bound.get(key)
+        except (AttributeError, TypeError):             # not arrays, or dtypes that cannot be a key
+            key = sizes = None
+        if sizes is None:
+            sizes = self._sizes(inputs)
+            if key is not None and len(self._bound) < REMEMBERED:
+                self._bound[key] = sizes
+        for at, arg in self._indices:
+            if values and inputs[at] is not None and arg.of in sizes:
+                self._check_range(arg, inputs[at], sizes[arg.of])
+        return SimpleNamespace(**sizes)
+
+    def _sizes(self, inputs):
+        """Every named dimension, from inputs of the declared kinds and shapes."""
         sizes: dict[str, int] = {}
         bound_by: dict[str, tuple[str, tuple[int, ...]]] = {}
         for arg, array in zip(self.inputs, inputs, strict=True):
@@ -134,10 +152,17 @@ class Op:
                 continue
             self._check_kind(arg, array)
             self._bind_shape(arg, array, sizes, bound_by)
-        for arg, array in zip(self.inputs, inputs, strict=True):
-            if values and array is not None and arg.kind == "index" and arg.of in sizes:
-                self._check_range(arg, array, sizes[arg.of])
-        return SimpleNamespace(**sizes)
+        return sizes
+
+    @cached_property
+    def _bound(self) -> dict[Any, dict[str, int]]:
+        """The dimensions of inputs seen before, by their shapes and dtypes: an op is called again and again."""
+        return {}
+
+    @cached_property
+    def _indices(self):
+        """(position, Arg) of the inputs whose ids are checked."""
+        return tuple((i, arg) for i, arg in enumerate(self.inputs) if arg.kind == "index" and arg.of)
 
     def dims(self, inputs, outputs):
         """Every named dimension of a run, from its inputs and outputs; a shape that disagrees is a ValueError."""
@@ -213,6 +238,7 @@ def dimension(name):
     return found[1] or "", found[2]
 
 
+@cache
 def wider(a, b):
     """The wider of two real dtypes; float16 and bfloat16 meet in float32."""
     if any(isinstance(x, str) and x == "bfloat16" for x in (a, b)):

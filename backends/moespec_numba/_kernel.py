@@ -36,7 +36,7 @@ def read(array, dtype=None):
     if array is None:
         return None
     view = np.ascontiguousarray(array, dtype).view()
-    view.flags.writeable = False
+    view.setflags(write=False)
     return view
 
 

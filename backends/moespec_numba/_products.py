@@ -6,7 +6,7 @@ from numba import prange
 from moespec_numba._blas import gemm
 from moespec_numba._few import FEW, few_nn, few_nt_tn
 from moespec_numba._kernel import empty, kernel, read, zeros
-from moespec_numba._queue import BLOCK, blocks, counter, largest_first, take
+from moespec_numba._queue import BLOCK, blocks, counter, largest_first, list_blocks, take
 from moespec_numba._threads import one_blas_thread
 
 TILE = 256                              # rows of a weight gradient that are one task
@@ -40,13 +40,13 @@ def gradient(w, offsets):
 
 def row_blocks(offsets):
     """Tasks (expert, first row, last row + 1), largest first."""
-    tasks = blocks(offsets[:-1], offsets[1:], BLOCK)
-    return largest_first(tasks, tasks[:, 2] - tasks[:, 1])
+    tasks = empty((len(offsets) - 1 + int(offsets[-1]) // BLOCK, 3), "int64")
+    return tasks[:list_blocks(read(offsets), zeros(BLOCK, "int64"), tasks)]
 
 
 def longest(tasks):
-    """The most rows that a task has."""
-    return int((tasks[:, -1] - tasks[:, -2]).max(initial=0))
+    """The rows of the first, largest task."""
+    return int(tasks[0, 2] - tasks[0, 1]) if len(tasks) else 0
 
 
 def grouped(rows, w, offsets):

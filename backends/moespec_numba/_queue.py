@@ -7,7 +7,7 @@ import numpy as np
 from numba import types
 from numba.extending import intrinsic
 
-from moespec_numba._kernel import zeros
+from moespec_numba._kernel import kernel, zeros
 
 BLOCK = 512             # rows of one task: the products are long enough, and a thread's buffers stay in its cache
 
@@ -27,25 +27,43 @@ def take(typing, counter):
     return types.int64(counter), generate
 
 
+@kernel
+def list_blocks(offsets, free, tasks):
+    """Fill `tasks` with (group, first, last + 1), largest first, and return their number: every group's range in the fewest, nearly
+    equal blocks of at most BLOCK.  A counting sort by size, whose buckets are `free`; in one call, since a few tokens wait for it.
+    """
+    for e in range(len(offsets) - 1):
+        for first, last in _cut(offsets[e], offsets[e + 1]):
+            free[BLOCK - (last - first)] += 1
+    count = np.int64(0)
+    for size in range(BLOCK):
+        free[size], count = count, count + free[size]
+    for e in range(len(offsets) - 1):
+        for first, last in _cut(offsets[e], offsets[e + 1]):
+            at = free[BLOCK - (last - first)]
+            free[BLOCK - (last - first)] = at + 1
+            tasks[at, 0], tasks[at, 1], tasks[at, 2] = e, first, last
+    return count
+
+
+@kernel(entry=False)
+def _cut(start, stop):
+    """The blocks of one range."""
+    parts = -(-(stop - start) // BLOCK)
+    step = -(-(stop - start) // max(parts, 1))
+    for first in range(start, stop, max(step, 1)):
+        yield first, min(first + step, stop)
+
+
 def blocks(starts, stops, block):
     """Tasks (group, first, last + 1): every group's range in the fewest, nearly equal blocks of at most `block`."""
     sizes = stops - starts
     parts = -(-sizes // block)
-    if parts.max(initial=0) <= 1:                           # the short way of a few tokens, for which this counts
-        group = parts.nonzero()[0]
-        return _table(group, starts[group], stops[group])
     step = -(-sizes // np.maximum(parts, 1))
     group = np.repeat(np.arange(len(sizes)), parts)
     nth = np.arange(len(group)) - np.repeat(np.cumsum(parts) - parts, parts)
     first = starts[group] + nth * step[group]
-    return _table(group, first, np.minimum(first + step[group], stops[group]))
-
-
-def _table(*columns):
-    table = np.empty((len(columns[0]), len(columns)), np.int64)
-    for i, column in enumerate(columns):
-        table[:, i] = column
-    return table
+    return np.column_stack([group, first, np.minimum(first + step[group], stops[group])])
 
 
 def largest_first(tasks, costs):

@@ -74,8 +74,10 @@ def moe_steps(dims, *, rows=None, **gating):
 
 def _check(dims, x, indices, *weights, rows=None, **gating):
     require_gating("moe", Gating(**gating), f"x has shape {tuple(x.shape)}")
+    if rows is None:
+        return
     live = int((indices >= 0).sum())
-    if rows is not None and live > rows:
+    if live > rows:
         raise ValueError(f"moe: rows={rows} cannot hold the {live} live assignments (indices has shape {tuple(indices.shape)})")
 
 

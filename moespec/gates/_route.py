@@ -1,5 +1,7 @@
 """The general router: score, select, weigh, as a composite of the small gates."""
 
+from functools import cache
+
 import numpy as np
 
 from moespec import corpus, program
@@ -59,6 +61,11 @@ def route_backward(saved, dweights):
 
 def route_steps(dims, *, k=None, score="softmax", over="all", norm="none", eps=0.0, scale=1.0, p=1.0):
     """The straight line; a selection that is given passes through `topk` as it is."""
+    return _line(k, score, over, norm, eps, scale, p)
+
+
+@cache
+def _line(k, score, over, norm, eps, scale, p):
     if score not in SCORES:
         raise ValueError(f"route: score={score!r} is not one of {', '.join(SCORES)}")
     weigh = Step("gates.renormalize", "chosen indices", "weights", {"norm": norm, "eps": eps, "scale": scale, **({"p": p} if norm == "lp" else {})})

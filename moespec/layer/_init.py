@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from moespec.layer._params import integers, parameter_shapes
@@ -78,13 +80,14 @@ def draw(spec, n_tokens: int, d_model: int, *, rng=None) -> dict[str, np.ndarray
     return found
 
 
-def silent(spec, n_tokens: int) -> dict[str, np.ndarray]:
-    """The noise of an evaluation step: none on the logits, every second choice accepted that can be, arrival order."""
-    router, quiet = spec.router, {"accept": np.zeros(n_tokens), "order": np.arange(n_tokens, dtype=np.float64)}
+def silent(spec, n_tokens: int) -> dict[str, Callable[[], np.ndarray]]:
+    """What makes the noise of an evaluation step: none on the logits, every second choice accepted that can be, arrival order."""
+    router = spec.router
+    quiet = {"accept": lambda: np.zeros(n_tokens), "order": lambda: np.arange(n_tokens, dtype=np.float64)}
     if isinstance(router, Hierarchical):
         if router.primary.noise:
-            quiet["logits_primary"] = np.zeros((n_tokens, router.groups))
+            quiet["logits_primary"] = lambda groups=router.groups: np.zeros((n_tokens, groups))
         router = router.secondary
     if getattr(router, "noise", None) == "softplus":
-        quiet["logits"] = np.zeros((n_tokens, spec.experts.n))
+        quiet["logits"] = lambda: np.zeros((n_tokens, spec.experts.n))
     return quiet

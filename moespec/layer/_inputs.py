@@ -22,11 +22,16 @@ def require_params(params, wanted, x):
 
 def noise_of(spec, tokens, d_model, dtype, noise, rng, training):
     """Every noise array of the step by its name in the program: given, drawn, or silent."""
-    if training and noise is None:
-        noise = draw(spec, tokens, d_model, rng=rng)
-    noise = noise if training else silent(spec, tokens)
+    if not training:
+        return {name: make() for name, make in quiet(spec, tokens, dtype).items()}
+    noise = draw(spec, tokens, d_model, rng=rng) if noise is None else noise
     wide = acc(dtype)                                   # bfloat16 jitter of 1 % would take six values
     return {f"noise.{n}": np.asarray(a).astype(wide) for n, a in noise.items()}
+
+
+def quiet(spec, tokens, dtype):
+    """What makes the noise of an evaluation step, by its names in the program."""
+    return {f"noise.{n}": lambda make=make: make().astype(acc(dtype)) for n, make in silent(spec, tokens).items()}
 
 
 def follows(spec, tokens, rows, dtype):

@@ -10,6 +10,8 @@ from moespec_numba._kernel import OPS, empty, kernel, read
 from moespec_numba._vector import add_scaled, clear, inner
 from moespec_numba.dispatch._rows import by_target
 
+SMALL = 2**13           # numbers that are added up before another thread is awake
+
 
 class Saved(NamedTuple):
     rows: np.ndarray        # N D
@@ -31,14 +33,29 @@ def backward(saved, dy):
     return drows, dweights
 
 
-@kernel(parallel=True)
 def combine_rows(rows, weights, row, y):
     """Every token adds up its rows, in ascending order of choice."""
+    (_in_parallel if y.size * row.shape[1] > SMALL else _in_order)(rows, weights, row, y)
+
+
+@kernel(parallel=True)
+def _in_parallel(rows, weights, row, y):
     for t in prange(len(y)):
-        clear(y[t])
-        for j in range(row.shape[1]):
-            if row[t, j] >= 0:
-                add_scaled(y[t], weights[t, j], rows[row[t, j]])
+        _combine(rows, weights[t], row[t], y[t])
+
+
+@kernel
+def _in_order(rows, weights, row, y):
+    for t in range(len(y)):
+        _combine(rows, weights[t], row[t], y[t])
+
+
+@kernel(entry=False)
+def _combine(rows, weights, row, y):
+    clear(y)
+    for j in range(len(row)):
+        if row[j] >= 0:
+            add_scaled(y, weights[j], rows[row[j]])
 
 
 @kernel(parallel=True)

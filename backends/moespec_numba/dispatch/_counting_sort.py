@@ -29,7 +29,9 @@ def counting_sort(keys, buckets, length=None) -> Sorted:
     """
     source = empty(keys.size if length is None else length, "int64")
     place, offsets = empty(keys.shape, "int64"), empty(buckets + 1, "int64")
-    blocks = min(numba.get_num_threads(), keys.size // max(_BLOCK, buckets))      # so that the scan is never longer than the keys
+    blocks = keys.size // max(_BLOCK, buckets)                # so that the scan is never longer than the keys
+    if blocks > 1:
+        blocks = min(numba.get_num_threads(), blocks)
     table = zeros((max(blocks, 1), buckets + _APART), "int64")
     (_in_blocks if blocks > 1 else _in_one)(read(keys, "int64"), table, source, place, offsets)
     return Sorted(source, place, offsets)

@@ -5,6 +5,7 @@ infinite one and no cap is 0.
 """
 
 import math
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -29,6 +30,7 @@ class Gating(NamedTuple):
     cap_up: np.floating
 
 
+@lru_cache(maxsize=64)
 def gating(dtype, activation="silu", limit=None, limit_at="pre", alpha=1.0, up_offset=0.0, cap_gate=None, cap_up=None):
     general = alpha != 1 or cap_gate is not None
     plain = not general and limit is None and not up_offset and cap_up is None

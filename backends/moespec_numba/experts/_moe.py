@@ -59,7 +59,7 @@ def backward(saved, dy):
         tasks, tiles = _tasks(offsets, D, F, threads)
         kept = live if len(tiles) else 0
         back = Back(empty((live, D), dtype), empty(live, dtype), *(empty((kept, F), dtype) for _ in range(3)))
-        size = min(BLOCK, longest(tasks))
+        size = min(BLOCK, int((tasks[:, 3] - tasks[:, 2]).max(initial=0)))
         buffers = tuple(empty((threads, *shape), dtype) for shape in ((size, D), (3, size, F), (3, F)))
         for phase in (tasks, tiles):
             if len(phase):

@@ -7,7 +7,8 @@ from moespec_numba._kernel import read
 
 def common(*arrays):
     """The arrays in one dtype, copied only where theirs is narrower; None stays None."""
-    dtype = np.result_type(*(a for a in arrays if a is not None))
+    dtypes = {a.dtype for a in arrays if a is not None}
+    dtype = dtypes.pop() if len(dtypes) == 1 else np.result_type(*dtypes)
     return [read(a, dtype) for a in arrays]
 
 

@@ -33,7 +33,7 @@ def routed(logits, indices, k, norm="none", eps=0.0, scale=1.0, score="softmax")
     shares, weights = empty(ids.shape, logits.dtype), empty(ids.shape, logits.dtype)
     how = typed(norm, eps, scale, logits.dtype)
     wide, kind = read(logits), KINDS[score]
-    _forward(wide, kind, given, *how, ids, shares, weights)
+    (_forward if len(ids) > BLOCK else _forward_block)(wide, kind, given, *how, ids, shares, weights)
     return (ids, weights), Saved(wide, kind, read(shares), read(ids), how)
 
 
@@ -45,18 +45,30 @@ def backward(saved, dweights):
 
 @kernel(parallel=True)
 def _forward(logits, kind, given, norm, eps, scale, ids, shares, weights):
-    tokens, k = ids.shape
+    tokens = len(ids)
     for block in prange((tokens + BLOCK - 1) // BLOCK):
-        room = np.empty(k, logits.dtype)
-        for t in range(block * BLOCK, min(tokens, (block + 1) * BLOCK)):
-            if not given:
-                choose(logits[t], ids[t], room)
-            take_row(logits[t], ids[t], -np.inf, room)
-            if kind == SOFTMAX:
-                selected_softmax_row(room, ids[t], shares[t])
-            else:
-                score_row(room, kind, shares[t])
-            weigh_row(shares[t], ids[t], norm, eps, scale, weights[t])
+        of = slice(block * BLOCK, min(tokens, (block + 1) * BLOCK))
+        _block(logits[of], kind, given, norm, eps, scale, ids[of], shares[of], weights[of])
+
+
+@kernel
+def _forward_block(logits, kind, given, norm, eps, scale, ids, shares, weights):
+    """The tokens of one block, without waking other threads."""
+    _block(logits, kind, given, norm, eps, scale, ids, shares, weights)
+
+
+@kernel(entry=False)
+def _block(logits, kind, given, norm, eps, scale, ids, shares, weights):
+    room = np.empty(ids.shape[1], logits.dtype)
+    for t in range(len(ids)):
+        if not given:
+            choose(logits[t], ids[t], room)
+        take_row(logits[t], ids[t], -np.inf, room)
+        if kind == SOFTMAX:
+            selected_softmax_row(room, ids[t], shares[t])
+        else:
+            score_row(room, kind, shares[t])
+        weigh_row(shares[t], ids[t], norm, eps, scale, weights[t])
 
 
 @kernel(parallel=True)
