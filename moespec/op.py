@@ -131,10 +131,10 @@ class Op:
             key = tuple([None if a is None else (a.shape, a.dtype) for a in inputs])
             sizes = self._bound.get(key)
         except (AttributeError, TypeError):             # not arrays, or dtypes that cannot be a key
-            key = sizes = None
+            key, sizes = (), None
         if sizes is None:
             sizes = self._sizes(inputs)
-            if key is not None and len(self._bound) < REMEMBERED:
+            if key and len(self._bound) < REMEMBERED:
                 self._bound[key] = sizes
         for at, arg in self._indices:
             if values and inputs[at] is not None and arg.of in sizes:

@@ -83,10 +83,10 @@ def draw(spec, n_tokens: int, d_model: int, *, rng=None) -> dict[str, np.ndarray
 def silent(spec, n_tokens: int) -> dict[str, Callable[[], np.ndarray]]:
     """What makes the noise of an evaluation step: none on the logits, every second choice accepted that can be, arrival order."""
     router = spec.router
-    quiet = {"accept": lambda: np.zeros(n_tokens), "order": lambda: np.arange(n_tokens, dtype=np.float64)}
+    quiet: dict[str, Callable[[], np.ndarray]] = {"accept": lambda: np.zeros(n_tokens), "order": lambda: np.arange(n_tokens, dtype=np.float64)}
     if isinstance(router, Hierarchical):
         if router.primary.noise:
-            quiet["logits_primary"] = lambda groups=router.groups: np.zeros((n_tokens, groups))
+            quiet["logits_primary"] = lambda: np.zeros((n_tokens, spec.router.groups))
         router = router.secondary
     if getattr(router, "noise", None) == "softplus":
         quiet["logits"] = lambda: np.zeros((n_tokens, spec.experts.n))
