@@ -176,6 +176,10 @@ def test_a_trace_gives_its_own_loads():
 def test_wire_dtypes():
     found = simulate(cluster(4), SPEC, D, 10, wire=("float8", "bfloat16"))
     assert found.row_bytes == (D, 2 * D)
+    at = {(p.direction, p.name): p.seconds for p in found.phases}
+    assert (at["forward", "dispatch"] == at["backward", "combine"]).all()               # rows, and gradients, to the experts
+    assert (at["forward", "combine"] == at["backward", "dispatch"]).all()
+    assert (at["forward", "dispatch"] < at["forward", "combine"]).all()
     assert simulate(cluster(4), SPEC, D, 10, dtype="float32").row_bytes == (4 * D, 4 * D)
 
 
@@ -216,6 +220,7 @@ def test_all_families_whose_tokens_choose():
     (lambda: simulate(cluster(6), SPEC, D, 1, copies="node"), "full nodes, got 6 ranks in nodes of 4"),
     (lambda: simulate(cluster(4), SPEC, D, 0), "tokens_per_rank=0"),
     (lambda: simulate(cluster(4), SPEC, D, 1, overlap=0), "overlap=0"),
+    (lambda: simulate(cluster(4), SPEC, D, 1, node_limit=0), "node_limit=0"),
     (lambda: simulate(cluster(4), SPEC, D, 1, copies="all"), "copies='all'"),
     (lambda: simulate(cluster(4), SPEC, D, 1, placement="best"), "placement='best'"),
     (lambda: simulate(cluster(4), SPEC, D, 1, placement=contiguous(16, 2)), "a placement of 16 experts on 2 ranks"),

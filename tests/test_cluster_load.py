@@ -90,7 +90,7 @@ def test_reached_of_deepseek_v3():
 def test_closed_form_and_sample_agree_under_a_limit(limit):
     """Distinct nodes, and distinct ranks (two a node)."""
     experts, k, nodes = 64, 6, 8
-    ids = Limited(Uniform(), np.arange(experts) // 8, limit).draw(np.random.default_rng(limit), N, experts, k)
+    ids = Limited(Uniform(), np.arange(experts) // 8, k, limit).draw(np.random.default_rng(limit), N, experts, k)
     assert distinct(ids)
     for domains, each in ((nodes, 1), (2 * nodes, 2)):
         seen = np.sort(ids * domains // experts, 1)
@@ -102,8 +102,8 @@ def test_closed_form_and_sample_agree_under_a_limit(limit):
 
 def test_a_limit_keeps_equal_experts_equal_and_hot_ones_hot():
     node = np.arange(32) // 4
-    assert Limited(Uniform(), node, 2).inclusion(32, 4).tolist() == [0.125] * 32
-    hot = Limited(Zipf(1.0, seed=None), node, 2).inclusion(32, 4)
+    assert Limited(Uniform(), node, 4, 2).inclusion(32, 4).tolist() == [0.125] * 32
+    hot = Limited(Zipf(1.0, seed=None), node, 4, 2).inclusion(32, 4)
     assert hot.sum() == pytest.approx(4)
     assert hot[:4].mean() > 2 * hot[4:].mean()
 
@@ -111,8 +111,8 @@ def test_a_limit_keeps_equal_experts_equal_and_hot_ones_hot():
 @pytest.mark.parametrize(("call", "message"), [
     (lambda: Zipf(-1), "s=-1"),
     (lambda: Zipf(np.nan), "s=nan"),
-    (lambda: Limited(Trace([[0, 1]]), np.arange(4) // 2, 1).draw(np.random.default_rng(0), 1, 4, 2), "routed already"),
-    (lambda: Limited(Uniform(), np.arange(8) // 2, 1).draw(np.random.default_rng(0), 1, 8, 3), "k=3 experts do not fit in 1 of 4 nodes"),
+    (lambda: Limited(Trace([[0, 1]]), np.arange(4) // 2, 2, 1).draw(np.random.default_rng(0), 1, 4, 2), "routed already"),
+    (lambda: Limited(Uniform(), np.arange(8) // 2, 3, 1).draw(np.random.default_rng(0), 1, 8, 3), "k=3 experts do not fit in 1 of 4 nodes"),
     (lambda: reached(10, 2, 4), "do not divide"),
     (lambda: reached(8, 5, 4, limit=2), "k=5 of 4 open experts"),
 ])

@@ -22,7 +22,7 @@ def add_to(commands):
 def _models(options):
     if options.name is None:
         return _list()
-    spec, d_model, entry = _find(options.name, options.layer)
+    spec, d_model, entry = find(options.name, options.layer)
     if options.json:
         print(json.dumps(spec.to_dict(), indent=1))
         return 0
@@ -40,7 +40,8 @@ def _list():
     return 0
 
 
-def _find(name, layer):
+def find(name, layer):
+    """The declaration of a layer, its width, and its entry in the table of families (None: a paper's)."""
     if name in models.FAMILIES:
         entry = models.FAMILIES[name]
         return entry.spec(layer=layer), entry.d_model, entry

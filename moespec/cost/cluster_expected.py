@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.special import gammaln
 
-from moespec.cost.cluster_load import SAMPLE, Trace, Uniform, Zipf
+from moespec.cost.cluster_load import Uniform, Zipf
 from moespec.cost.cluster_traffic import Flow, Level, places
 
 
@@ -100,7 +100,7 @@ def _touched(rng, load, placement, inclusion, k, domain):
     ranks, width = placement.slots.shape
     domains = domain[-1] + 1
     if not isinstance(load, Uniform | Zipf):
-        place = places(rng, load.indices if isinstance(load, Trace) else load.draw(rng, SAMPLE, placement.experts, k), placement)
+        place = places(rng, load.sample, placement)
         at = np.where(place >= 0, domain[np.maximum(place, 0) // width], -1)
         at.sort(axis=1)
         new = (at >= 0) & (np.diff(at, axis=1, prepend=-1) != 0)

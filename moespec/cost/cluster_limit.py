@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from math import comb
 
 import numpy as np
@@ -12,18 +13,23 @@ from moespec.cost.cluster_load import SAMPLE, Load, Trace, Uniform, capped, syst
 
 @dataclass(frozen=True, eq=False)
 class Limited:
-    """A load under a limit of nodes; `node` [E] is the node that holds each expert."""
+    """A load of k experts a token under a limit of nodes; `node` [E] is the node that holds each expert."""
 
     load: Load
     node: np.ndarray = field(repr=False)
+    k: int
     limit: int
 
+    @cached_property
+    def sample(self) -> np.ndarray:
+        """Tokens that stand for the load where there is no closed form."""
+        return self.draw(np.random.default_rng(0), SAMPLE, len(self.node), self.k)
+
     def inclusion(self, experts: int, k: int) -> np.ndarray:
-        """[E]: equal where the load and the nodes are; otherwise from a sample."""
+        """[E]: equal where the load and the nodes are; otherwise from the sample."""
         if isinstance(self.load, Uniform) and np.ptp(np.bincount(self.node)) == 0:
             return self.load.inclusion(experts, k)
-        ids = self.draw(np.random.default_rng(0), SAMPLE, experts, k)
-        return np.bincount(ids.reshape(-1), minlength=experts) / SAMPLE
+        return np.bincount(self.sample.reshape(-1), minlength=experts) / SAMPLE
 
     def draw(self, rng, tokens: int, experts: int, k: int) -> np.ndarray:
         """[T, k] ids on at most `limit` nodes."""

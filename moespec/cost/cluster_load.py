@@ -62,6 +62,11 @@ class Trace:
             raise ValueError(f"Trace: indices is {ids.dtype.name}{list(ids.shape)}, wanted integers T k of at least one token")
         object.__setattr__(self, "indices", ids.astype(np.int64))
 
+    @property
+    def sample(self) -> np.ndarray:
+        """Tokens that stand for the load: all."""
+        return self.indices
+
     def inclusion(self, experts: int, k: int) -> np.ndarray:
         """[E]: the part of the recorded tokens that chose the expert."""
         ids = self._checked(experts, k)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -88,6 +88,16 @@ class Simulation:
         moved = getattr(self.flow, level)
         away, back = (moved.rows_out, moved.rows_in) if to == "out" else (moved.rows_in, moved.rows_out)
         return 2 * (away * self.row_bytes[0] + back * self.row_bytes[1])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain numbers: seconds, bytes of a rank (mean and largest), rows."""
+        sent = {level: self.network(level) for level in ("intra", "inter")}
+        return {"ranks": len(self.busy), "form": self.form, "chunks": self.chunks, "forward_s": self.forward, "backward_s": self.backward,
+                "computing_s": self.computing, "exposed_s": self.exposed, "utilisation": self.utilisation, "imbalance": self.imbalance,
+                "slowest_rank": self.slowest, "slowest_s": float(self.busy[self.slowest]), "mean_s": self.mean,
+                "sent_bytes": {level: {"mean": float(size.mean()), "max": float(size.max())} for level, size in sent.items()},
+                "phases": [{"name": p.name, "direction": p.direction, "times": self._times(p), "slowest_s": p.slowest,
+                            "mean_s": float(p.seconds.mean())} for p in self.phases]}
 
     def _times(self, phase):
         return 1 if phase.name == "route" else self.chunks

@@ -54,12 +54,15 @@ def simulate(cluster: Cluster, spec, d_model: int, tokens_per_rank: int, *, load
     """
     done = work(spec, d_model)
     group = expert_parallel or cluster.ranks
-    _check(cluster, group, tokens_per_rank, overlap, copies, form)
+    _check(cluster, group, tokens_per_rank, overlap, node_limit, copies, form)
     rng, per_node = np.random.default_rng(rng), min(cluster.per_node, group)
-    placed = _placed(placement, load, done, group, group // per_node if node_limit else 1, spare)
+    nodes = group // per_node if node_limit else 1
     source: Load | Limited = load
-    if node_limit is not None:
-        source = Limited(load, _node_of(placed, per_node), node_limit)
+    if node_limit:
+        source = Limited(load, np.arange(done.experts) * nodes // done.experts, done.k, node_limit)       # which node is not known yet
+    placed = _placed(placement, source, done, group, nodes, spare)
+    if node_limit:
+        source = Limited(load, _node_of(placed, per_node), done.k, node_limit)
     if form == "auto":
         form = "exact" if cluster.ranks * tokens_per_rank * max(done.experts, group) <= EXACT else "expected"
     make = _exact if form == "exact" else expected
@@ -71,14 +74,14 @@ def simulate(cluster: Cluster, spec, d_model: int, tokens_per_rank: int, *, load
     return Simulation(phases, overlap, form, flow, row_bytes, placed)
 
 
-def _check(cluster, group, tokens, overlap, copies, form):
+def _check(cluster, group, tokens, overlap, limit, copies, form):
     if group < 1 or cluster.ranks % group:
         raise ValueError(f"simulate: expert_parallel={group} does not divide {cluster.ranks} ranks")
     if group != cluster.ranks and max(group, cluster.per_node) % min(group, cluster.per_node):
         raise ValueError(f"simulate: expert_parallel={group} ranks do not fill nodes of {cluster.per_node}")
     if copies == "node" and group > cluster.per_node and group % cluster.per_node:
         raise ValueError(f"simulate: copies='node' needs full nodes, got {group} ranks in nodes of {cluster.per_node}")
-    for name, value, least in (("tokens_per_rank", tokens, 1), ("overlap", overlap, 1)):
+    for name, value, least in (("tokens_per_rank", tokens, 1), ("overlap", overlap, 1), ("node_limit", 1 if limit is None else limit, 1)):
         if value < least:
             raise ValueError(f"simulate: {name}={value} is below {least}")
     if copies not in COPIES or form not in ("auto", "exact", "expected"):
@@ -127,11 +130,12 @@ def _phases(cluster, done, flow, tokens, chunks, itemsize, row_bytes):
     def exchange(size):
         return np.maximum(*(link.seconds(level.rows / chunks * size, level.messages)
                             for link, level in ((cluster.intra, flow.intra), (cluster.inter, flow.inter))))
-    moved = {"dispatch": exchange(row_bytes[0]), "combine": exchange(row_bytes[1])}
-    for direction, (number, factor) in {"forward": (0, 1), "backward": (1, 2)}.items():
+    into, back = exchange(row_bytes[0]), exchange(row_bytes[1])
+    for number, direction, before, after in ((0, "forward", "dispatch", "combine"), (1, "backward", "combine", "dispatch")):
+        factor = 1 + number                                                       # backward reads and writes twice as much
         local = factor * itemsize * (done.common + tokens * (done.into + done.out))
-        yield Phase("route", direction, np.full(flow.rows.shape, float(cluster.seconds(done.token[number] * tokens, local))))
         size = factor * itemsize * (flow.hit * done.expert + flow.rows / chunks * (done.into + done.out + done.hidden))
-        yield Phase("experts", direction, cluster.seconds(done.row[number] * flow.rows / chunks, size))
-        for name, seconds in moved.items():
-            yield Phase(name, direction, seconds)
+        route = Phase("route", direction, np.full(flow.rows.shape, float(cluster.seconds(done.token[number] * tokens, local))))
+        experts = Phase("experts", direction, cluster.seconds(done.row[number] * flow.rows / chunks, size))
+        own = route, Phase(before, direction, into), experts, Phase(after, direction, back)
+        yield from own if direction == "forward" else (*own[1:], route)
