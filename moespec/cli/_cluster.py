@@ -89,7 +89,8 @@ def _recorded(path, layer):
 
 
 def _summary(options, found):
-    table = Table(title=f"{options.name}, {options.tokens} tokens a rank (predicted)", caption="ms; fullest rank / mean; MB that a rank sends", box=SIMPLE)
+    title, caption = f"{options.name}, {options.tokens} tokens a rank (predicted)", "ms; rows of the fullest rank / mean; MB that a rank sends"
+    table = Table(title=title, caption=caption, box=SIMPLE, padding=0)
     for name in ("ranks", "forward", "backward", "exposed", "used", "imbalance", "slowest", "in node", "between"):
         table.add_column(name, justify="right")
     for one in found:
