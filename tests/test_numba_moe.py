@@ -9,6 +9,7 @@ numba = pytest.importorskip("numba", reason="the extra `numba` is not installed"
 from threadpoolctl import threadpool_info, threadpool_limits  # noqa: E402
 
 from moespec_numba import BACKEND  # noqa: E402
+from moespec_numba._products import row_blocks  # noqa: E402
 from moespec_numba._threads import one_blas_thread  # noqa: E402
 
 MOE, REFERENCE = BACKEND.ops()["experts.moe"], OPS["experts.moe"]
@@ -121,3 +122,18 @@ def test_numba_threads_are_the_callers():
         assert numba.get_num_threads() == 1
     finally:
         numba.set_num_threads(before)
+
+
+@pytest.mark.parametrize("sizes", [[0, 0], [1, 0, 3], [512, 513, 1, 5000, 0, 1024], list(range(40))])
+def test_tasks_cut_every_expert_into_nearly_equal_blocks_largest_first(sizes):
+    offsets = np.concatenate([[0], np.cumsum(sizes)])
+    tasks = row_blocks(offsets)
+    length = tasks[:, 2] - tasks[:, 1]
+    assert (np.diff(length) <= 0).all() and (length > 0).all() and (length <= 512).all()
+    for e, size in enumerate(sizes):
+        own = tasks[tasks[:, 0] == e]
+        own = own[own[:, 1].argsort()]
+        assert len(own) == -(-size // 512)
+        if size:
+            assert own[0, 1] == offsets[e] and own[-1, 2] == offsets[e + 1] and (own[1:, 1] == own[:-1, 2]).all()
+            assert np.ptp(own[:, 2] - own[:, 1]) < len(own)

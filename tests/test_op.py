@@ -49,3 +49,11 @@ def test_wider():
     assert wider("float16", ml_dtypes.bfloat16) == "float32"
     assert wider("bfloat16", "bfloat16") == ml_dtypes.bfloat16
     assert wider("float32", "float64") == "float64"
+
+
+def test_shapes_seen_before_do_not_excuse_values():
+    assert vars(OP.bind(*arrays())) == vars(OP.bind(*arrays()))
+    with pytest.raises(ValueError, match=r"toy: ids holds 4, outside -1 \.\. 3"):
+        OP.bind(*arrays(ids=np.full((3, 1), 4)))
+    with pytest.raises(TypeError, match="toy: ids has dtype float64"):
+        OP.bind(*arrays(ids=np.zeros((3, 1))))
