@@ -3,6 +3,7 @@
 rms_norm, mix_in, linear  from tokens to logits
 softcap, rescale, noisy_logits, add_noise, jitter, cast_like    what else is done to tokens, logits and weights
 softmax                   the dense gate of 1991; a score like sigmoid and sqrt_softplus
+gaussian, tree            the gates of 1994: normalised kernels, and a softmax at every node of a tree
 topk, select              selection, in the normative order; by biased scores, within the best groups
 lookup, product_keys, pair_sums    selection from a table, and from n^2 experts; the logits of all pairs of keys
 of_kind                   tokens of one kind
@@ -31,6 +32,7 @@ from moespec.gates import (
     _cast_like,
     _expert_choice,
     _gather,
+    _gaussian,
     _gshard,
     _hierarchical,
     _jitter,
@@ -70,6 +72,7 @@ from moespec.gates import (
     _top_p,
     _topk,
     _topk_softmax,
+    _tree,
 )
 from moespec.gates._accept import Accepted, accept, accept_backward
 from moespec.gates._add_noise import add_noise, add_noise_backward
@@ -81,6 +84,7 @@ from moespec.gates._bias_sign import bias_sign
 from moespec.gates._cast_like import cast_like, cast_like_backward
 from moespec.gates._expert_choice import expert_choice, expert_choice_backward
 from moespec.gates._gather import gather, gather_backward
+from moespec.gates._gaussian import gaussian, gaussian_backward
 from moespec.gates._gshard import gshard, gshard_backward
 from moespec.gates._hierarchical import hierarchical, hierarchical_backward
 from moespec.gates._jitter import jitter, jitter_backward
@@ -121,6 +125,7 @@ from moespec.gates._threshold import threshold, threshold_backward
 from moespec.gates._top_p import top_p, top_p_backward
 from moespec.gates._topk import topk
 from moespec.gates._topk_softmax import topk_softmax, topk_softmax_backward
+from moespec.gates._tree import tree, tree_backward
 
 OPS = {op.short: op for op in (
     _linear.OP,
@@ -172,6 +177,8 @@ OPS = {op.short: op for op in (
     _sparsemixer.OP,
     _of_kind.OP,
     _pair_sums.OP,
+    _gaussian.OP,
+    _tree.OP,
 )}
 
 __all__ = [
@@ -201,6 +208,8 @@ __all__ = [
     "expert_choice_backward",
     "gather",
     "gather_backward",
+    "gaussian",
+    "gaussian_backward",
     "gshard",
     "gshard_backward",
     "hierarchical",
@@ -274,4 +283,6 @@ __all__ = [
     "topk",
     "topk_softmax",
     "topk_softmax_backward",
+    "tree",
+    "tree_backward",
 ]

@@ -11,6 +11,7 @@ from moespec_cupy.gates import (
     _cast_like,
     _expert_choice,
     _gather,
+    _gaussian,
     _gshard,
     _hierarchical,
     _jitter,
@@ -50,6 +51,7 @@ from moespec_cupy.gates import (
     _top_p,
     _topk,
     _topk_softmax,
+    _tree,
 )
 
 OPS = {f"gates.{name}": module.IMPL for name, module in {
@@ -102,4 +104,6 @@ OPS = {f"gates.{name}": module.IMPL for name, module in {
     "soft": _soft,
     "sparsemixer": _sparsemixer,
     "top_p": _top_p,
+    "gaussian": _gaussian,
+    "tree": _tree,
 }.items()}

@@ -11,6 +11,7 @@ from moespec_numba.gates import (
     _cast_like,
     _expert_choice,
     _gather,
+    _gaussian,
     _gshard,
     _hierarchical,
     _jitter,
@@ -50,6 +51,7 @@ from moespec_numba.gates import (
     _top_p,
     _topk,
     _topk_softmax,
+    _tree,
 )
 
 OPS = {f"gates.{name}": module.IMPL for name, module in {
@@ -102,4 +104,6 @@ OPS = {f"gates.{name}": module.IMPL for name, module in {
     "joint_weights": _joint_weights,
     "add_noise": _add_noise,
     "mix_in": _mix_in,
+    "gaussian": _gaussian,
+    "tree": _tree,
 }.items()}

@@ -11,6 +11,7 @@ from moespec_numba_cuda.gates import (
     _cast_like,
     _expert_choice,
     _gather,
+    _gaussian,
     _gshard,
     _hierarchical,
     _jitter,
@@ -50,6 +51,7 @@ from moespec_numba_cuda.gates import (
     _top_p,
     _topk,
     _topk_softmax,
+    _tree,
 )
 
 OPS = {
@@ -63,6 +65,7 @@ OPS = {
     "gates.cast_like": _cast_like.IMPL,
     "gates.expert_choice": _expert_choice.IMPL,
     "gates.gather": _gather.IMPL,
+    "gates.gaussian": _gaussian.IMPL,
     "gates.gshard": _gshard.IMPL,
     "gates.hierarchical": _hierarchical.IMPL,
     "gates.jitter": _jitter.IMPL,
@@ -102,4 +105,5 @@ OPS = {
     "gates.top_p": _top_p.IMPL,
     "gates.topk": _topk.IMPL,
     "gates.topk_softmax": _topk_softmax.IMPL,
+    "gates.tree": _tree.IMPL,
 }
