@@ -2,14 +2,14 @@
 
 Families are loaded when first used: `moespec.gates`, `moespec.dispatch`, `moespec.experts`, `moespec.losses` (the
 operations), `moespec.layer` (`LayerSpec`, `forward`, `backward`), `moespec.models` (published layers), `moespec.parallel`
-(the same over ranks), `moespec.conformance` (is this kernel right?).
+(the same over ranks), `moespec.conformance` (is this kernel right?), `moespec.fit` (the classical mixtures).
 """
 
 from importlib import import_module
 
 __version__ = "0.1.0"
 
-_MODULES = ("gates", "dispatch", "experts", "losses", "registry", "backend", "layer", "models", "parallel", "conformance", "cost", "corpus",
+_MODULES = ("gates", "dispatch", "experts", "losses", "registry", "backend", "layer", "models", "parallel", "conformance", "cost", "fit", "corpus",
             "indexing", "numerics", "op", "pairs", "program")
 _NAMES = {
     "OPS": "registry", "get_backend": "backend",

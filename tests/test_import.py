@@ -14,7 +14,7 @@ PACKAGE = Path(moespec.__file__).parent
 FLOORS = [
     {"memory", "pairs"}, {"pair_rules"}, {"numerics"}, {"indexing", "op"}, {"corpus"}, {"program"}, {"fuse"},
     {"gates", "dispatch", "experts", "losses"}, {"registry", "unread"}, {"backend"}, {"layer"}, {"models", "parallel"},
-    {"conformance", "interop"}, {"cost"}, {"cli"}, {"__main__"},
+    {"conformance", "interop", "fit"}, {"cost"}, {"cli"}, {"__main__"},
 ]
 FLOOR = {room: level for level, rooms in enumerate(FLOORS) for room in rooms}
 
