@@ -46,18 +46,18 @@ DEFECTS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 
 
 def generic(op) -> Iterator[Mutant]:
-    """Every generic defect in the first real output, and in the last gradient, of an op."""
+    """Every generic defect in the first real output that it can be put into, and in the last gradient, of an op."""
     right = NUMPY.ops().get(op.name) or program.composed(op, program.reference)
     scalar = all(a.shape == "" for a in op.cotangents)
     for name, defect in DEFECTS.items():
-        if op.cotangents and not (scalar and defect is _off_by_one_row):          # a scalar has no rows
+        if op.cotangents and not (scalar and defect is _off_by_one_row):
             yield Mutant(op.name, f"forward: {name}", forward=_break_output(op, right.forward, defect))
         if op.grads and right.backward is not None:
             yield Mutant(op.name, f"backward: {name}", backward=_break_gradient(right.backward, defect))
 
 
 def _break_output(op, forward, defect):
-    spot = next(i for i, a in enumerate(op.outputs) if a.kind == "real")
+    spot = next(i for i, a in enumerate(op.outputs) if a.kind == "real" and (a.shape or defect is not _off_by_one_row))     # a scalar has no rows
 
     def wrong(*inputs: Any, **attrs: Any):
         outputs, saved = forward(*inputs, **attrs)
