@@ -1,6 +1,7 @@
 """Expert parallelism: a layer whose tokens and experts are spread over ranks.
 
 forward, backward       as those of the layer, on every rank
+rank_program            the steps that a rank runs
 shard, unshard          parameters of one rank, of all ranks
 LocalComm               one rank
 virtual                 several ranks as threads of one process
@@ -14,6 +15,7 @@ from moespec.parallel._link import Link, blocks
 from moespec.parallel._local import LocalComm
 from moespec.parallel._mpi import MPIComm
 from moespec.parallel._part import part, part_backward
+from moespec.parallel._plan import rank_program
 from moespec.parallel._protocol import Communicator, Pending, Traffic
 from moespec.parallel._replicated import replicated, replicated_backward
 from moespec.parallel._run import backward, forward
@@ -23,7 +25,7 @@ from moespec.parallel._virtual import Broken, VirtualComm, virtual
 OPS = {op.short: op for op in (_gather.OP, _again.OP, _part.OP, _replicated.OP, *_rows.OPS, *_units.OPS, *_slots.OPS)}
 
 __all__ = [
-    "OPS", "Broken", "Communicator", "Link", "LocalComm", "MPIComm", "Pending", "Traffic", "VirtualComm", "again", "again_backward", "backward", "blocks",
-    "forward", "gather", "gather_backward", "part", "part_backward", "replicated", "replicated_backward", "shard", "sharded", "unshard",
-    "virtual",
+    "OPS", "Broken", "Communicator", "Link", "LocalComm", "MPIComm", "Pending", "Traffic", "VirtualComm", "again", "again_backward", "backward",
+    "blocks", "forward", "gather", "gather_backward", "part", "part_backward", "rank_program", "replicated", "replicated_backward", "shard",
+    "sharded", "unshard", "virtual",
 ]

@@ -33,9 +33,9 @@ class MPIComm:
     """
 
     def __init__(self, comm=None, *, timeout: float | None = None, direct: bool = False):
-        from mpi4py import MPI                   # initialises MPI: not before it is asked for
         if timeout is not None and not timeout > 0:
             raise ValueError(f"MPIComm: timeout={timeout} must be above 0")
+        from mpi4py import MPI  # starts MPI: not before it is asked for
         self.comm = MPI.COMM_WORLD if comm is None else comm
         self.rank, self.size = self.comm.Get_rank(), self.comm.Get_size()
         self.timeout, self.device, self.traffic = timeout, direct, Traffic()

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from moespec import program
 from moespec.layer._build import build, final_routing
 from moespec.layer._build_router import Names
+from moespec.layer._init import draw, silent
 from moespec.layer._inputs import REPLAY, follows
 from moespec.layer._params import parameter_shapes
 from moespec.op import Step
@@ -70,3 +71,14 @@ def shapes(spec, d_model: int, rank: int, ranks: int):
     """The shape of every parameter that a rank holds."""
     return {name: (cut(name, spec, ranks)[rank], *shape[1:]) if name in sharded(spec) else shape
             for name, shape in parameter_shapes(spec, d_model).items()}
+
+
+def rank_program(spec, tokens, rank: int = 0, *, rows: int = 1, training: bool = False, context=(), ordered: bool = False, chunks: int = 1):
+    """The steps of one rank, for a batch of which rank r has tokens[r] tokens in all its batch rows.
+
+    `rows` are the batch rows of all ranks, `context` the names that the caller will give; the rest as in `forward`.
+    """
+    noise = draw(spec, 1, 8, rng=0) if training else silent(spec, 1)
+    given = ("x", *parameter_shapes(spec, 8), *(f"noise.{name}" for name in noise), *context)
+    batch = Batch(rank, tuple(tokens), rows)
+    return plan(spec, Call(batch, training, given, tuple(sorted(context)), ordered, chunks)).steps
