@@ -155,7 +155,7 @@ class Measured:
     def line(self, step, saved):
         """Bytes read, written, and what is kept: {id of memory: bytes}."""
         op, values, own = OPS[step.op], self.trace.values, step.writes.split()
-        reads = [(a, n) for a, n in zip(op.inputs, step.reads.split(), strict=False) if n not in own]
+        reads = [(a, n) for a, n in zip(op.inputs, step.reads.split(), strict=False) if n not in own and a.name != "like"]
         read = sum(self.size(values[n], a, n) for a, n in reads)
         written = sum(self.size(values[n], a) for a, n in zip(op.outputs, own, strict=True))
         inner = [a for a in arrays(saved) if not any(np.shares_memory(a, v) for v in values.values() if v is not None)]

@@ -1,4 +1,4 @@
-"""The command line: `moespec verify | vectors | trace | backends | ops | models | cluster`, one module a command."""
+"""The command line: `moespec verify | vectors | trace | backends | ops | models | cost | cluster`, one module a command."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 import sys
 
 from moespec import __version__
-from moespec.cli import _cluster, _models, _ops, _trace, _vectors, _verify
+from moespec.cli import _cluster, _cost, _models, _ops, _trace, _vectors, _verify
 
 
 def main(argv=None) -> int:
@@ -25,6 +25,6 @@ def _parser():
     parser = argparse.ArgumentParser(prog="moespec", description="The specification of Mixture-of-Experts layers, as code.")
     parser.add_argument("--version", action="version", version=f"moespec {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for command in (_verify, _vectors, _trace, _ops, _models, _cluster):
+    for command in (_verify, _vectors, _trace, _ops, _models, _cost, _cluster):
         command.add_to(commands)
     return parser

@@ -8,7 +8,7 @@ import numpy as np
 
 from moespec.cost import _load
 from moespec.cost._layer import Line, Work, price
-from moespec.cost._walk import Value, context, given, walk
+from moespec.cost._walk import Value, program, walk
 from moespec.layer import ExpertChoice, Soft
 from moespec.layer._params import parameter_shapes
 from moespec.op import Step
@@ -38,8 +38,8 @@ def _chosen(spec):
 
 
 def active_width(spec, d_model: int, tokens: int, *, training=True):
-    """Hidden units that a token passes through, shared experts included: the width of the dense layer that does as much."""
-    steps = spec.program(tokens, training=training, context=context(given(spec, d_model, tokens, "float32")))
+    """Hidden units that a token passes through, shared experts included and before drops: the width of the dense layer that does as much."""
+    steps = [s for s in program(spec, d_model, tokens, training=training) if s.op not in ("dispatch.drop", "dispatch.reroute")]
     rows = sum(load.rows for load in _load.expected(spec, steps, tokens).values()) / max(tokens, 1)
     e = spec.experts
     width = {"singleton": 1, "linear": parameter_shapes(spec, d_model).get("experts.w", (0,))[-1]}.get(e.kind, e.width)

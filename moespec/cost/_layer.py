@@ -17,6 +17,8 @@ from moespec.cost._walk import Site, Value, context, given, walk
 from moespec.numerics import acc, is_real
 from moespec.op import Step
 
+UNREAD = ("like",)               # arguments of which only the dtype is looked at
+
 
 class Work(NamedTuple):
     """Floating-point operations, bytes read and bytes written."""
@@ -141,7 +143,7 @@ def _reached(sites) -> set[int]:
 def price(site: Site, reached: bool, seen: set[str]) -> Line:
     """The price of one step, backward only if it is `reached`; `seen` are the values that earlier steps keep."""
     forward, backward = site.op.flops(**{**site.dims, **site.step.attrs}) if site.op.flops else (0, 0)
-    reads, writes = _bytes(site.reads.values()), _bytes(site.writes.values())
+    reads, writes = _bytes(v for name, v in site.reads.items() if name not in UNREAD), _bytes(site.writes.values())
     if not reached:
         return Line(site.step, Work(forward, reads, writes), Work())
     keeps = kept(site.op.name, site.step.attrs, (name for name, value in site.reads.items() if value is not None))

@@ -42,6 +42,11 @@ def expected(spec, steps, tokens: int, ranks: int = 1) -> dict[str, Load]:
             for prefix, (router, experts) in sides.items()}
 
 
+def capacity(steps) -> int | None:
+    """The rows that an expert takes at most, in a program; None without a limit."""
+    return next((s.attrs["capacity"] for s in steps if s.op in ("dispatch.drop", "dispatch.reroute")), None)
+
+
 def _one(router, experts, prefix, steps, tokens, ranks):
     n, own = experts.n, experts.n / ranks if experts.n % ranks else experts.n // ranks
     if isinstance(router, Soft):

@@ -10,7 +10,7 @@ from moespec.cost import _load
 from moespec.cost._layer import layer
 from moespec.cost._load import Number
 from moespec.cost._require import count
-from moespec.cost._walk import context, given
+from moespec.cost._walk import program
 from moespec.cost._wire import both_ways
 from moespec.cost.collectives import blocks
 from moespec.layer import Router
@@ -117,7 +117,7 @@ def compute_to_communication(spec, d_model: int, ranks: int | None = None, *, wi
 def sets(spec, d_model: int, tokens: int) -> tuple[Rows, ...]:
     """The sets of routed experts of a layer: one, or one per pool."""
     shapes = parameter_shapes(spec, d_model)
-    steps = spec.program(tokens, training=True, context=context(given(spec, d_model, tokens, "float32")))
+    steps = program(spec, d_model, tokens)
     found = []
     for prefix, load in _load.expected(spec, steps, tokens).items():
         experts = spec.pool.experts if prefix else spec.experts
@@ -165,8 +165,7 @@ def _distinct(spec, parts):
 
 def _buffers(spec, found, tokens):
     """Places in the buffers of all experts, per live row."""
-    steps = spec.program(tokens, training=True, context=context(given(spec, 8, tokens, "float32")))
-    size = next((s.attrs["capacity"] for s in steps if s.op in ("dispatch.drop", "dispatch.reroute")), None)
+    size = _load.capacity(program(spec, 8, tokens))
     if size is None:
         raise ValueError("compute_to_communication: copies='capacity' needs a layer with a capacity")
     return spec.experts.n * size / (tokens * found[0].per_token)

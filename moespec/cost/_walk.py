@@ -61,6 +61,11 @@ def context(values) -> list[str]:
     return [name for name in values if name != "indices" and "." not in name]
 
 
+def program(spec, d_model: int, tokens: int, *, training=True) -> tuple[Step, ...]:
+    """The program of a layer that is given all it may read."""
+    return spec.program(tokens, training=training, context=context(given(spec, d_model, tokens, "float32")))
+
+
 def walk(spec, steps, values: Mapping[str, Value], loads: Mapping[str, Load]) -> Iterator[Site]:
     """Every step with its values, from what is given; the experts' rows are those of `loads`."""
     known = dict(values)
