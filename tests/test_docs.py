@@ -1,24 +1,63 @@
-"""What the pages show can be run."""
+"""What the pages show can be run, and does what they say."""
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from moespec import conformance
+from moespec.registry import OPS
+
 ROOT = Path(__file__).parent.parent
-PAGES = [p for p in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))) if "```python" in p.read_text()]
+TOP = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")]
+PAGES = [p for p in (*TOP, *sorted((ROOT / "docs").glob("*.md"))) if "```python" in p.read_text() and p.name != "start.md"]
+
+
+def blocks(page):
+    return re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=[p.name for p in PAGES])
 def test_python_blocks_run_in_order(page):
-    names = {}
+    names = {"__name__": page.stem}
     if page.name == "design.md":
         exec("import numpy as np\nfrom moespec import gates\nlogits, dweights = np.ones((4, 8)), np.ones((4, 2))", names)
-    for block in re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL):
+    for block in blocks(page):
         exec(compile(block, page.name, "exec"), names)
 
 
+def test_start_literally(tmp_path):
+    """The first five minutes: its files are saved, its commands are run, and print what the page shows."""
+    printed = None
+    for language, text in re.findall(r"```(\w+)\n(.*?)```", (ROOT / "docs" / "start.md").read_text(), re.DOTALL):
+        if language == "python":
+            (tmp_path / re.match(r"# (\w+\.py)\n", text)[1]).write_text(text)
+        elif text.startswith(".venv/bin/python "):
+            run = subprocess.run([sys.executable, *text.split()[1:]], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+            printed = run.stdout + run.stderr
+        elif language == "text":
+            assert printed == text
+    assert printed is not None
+
+
+def test_the_operation_and_the_backend_of_contributing_are_right(monkeypatch):
+    names = {"__name__": "contributing"}
+    for block in blocks(ROOT / "CONTRIBUTING.md"):
+        exec(block, names)
+    monkeypatch.setitem(OPS, names["OP"].name, names["OP"])
+    for report in (conformance.verify(op="losses.logit_square", dtypes=["float32", "bfloat16"]),
+                   conformance.verify(names["BACKEND"], dtypes=["float32"])):
+        assert report.ok, report.failures[0].message
+
+
+def test_decisions_name_requirements_that_exist():
+    named = re.findall(r"\b[A-Z][A-Z0-9_]*-\d+\b", (ROOT / "docs" / "decisions.md").read_text())
+    assert set(named) - {r.id for op in OPS.values() for r in op.requirements} == set()
+
+
 def test_links_lead_somewhere():
-    for page in (ROOT / "README.md", *(ROOT / "docs").rglob("*.md")):
+    for page in (*TOP, *(ROOT / "docs").rglob("*.md")):
         for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
             assert target.startswith("http") or (page.parent / target).exists(), f"{page.name}: {target}"

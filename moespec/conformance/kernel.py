@@ -31,7 +31,7 @@ def check(op: str, *, forward: Callable, backward: Callable | None = None, from_
         Takes the op's inputs (through `from_array`; None for an optional one) and its attributes as keywords.  With `backward` it
         returns (outputs, saved); without, the outputs alone: an array, a tuple in the op's order, or a mapping by name.
     backward : callable, optional
-        Takes (saved, *cotangents of the real outputs), returns the gradients of the real inputs.
+        Takes ``(saved, *cotangents)``, one a real output, returns the gradients of the real inputs.
     from_array, to_array : callable
         From a NumPy array to the kernel's, and back.  bfloat16 arrays are ml_dtypes'.
     dtypes : iterable of str

@@ -10,6 +10,8 @@ from moespec.op import as_tuple
 from moespec.program import pack
 from moespec.registry import OPS
 
+__all__ = ["function"]
+
 
 def function(op: str, *, backend=None, **attrs):
     """An operation as a function of JAX arrays that `jax.grad` differentiates by the operation's own backward.

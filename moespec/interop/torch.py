@@ -16,6 +16,8 @@ from moespec.op import as_tuple
 from moespec.program import pack
 from moespec.registry import OPS
 
+__all__ = ["Layer", "from_numpy", "function", "kernel", "to_numpy"]
+
 
 def to_numpy(tensor) -> np.ndarray:
     """A NumPy array of a tensor: shared memory on the CPU, bfloat16 as ml_dtypes'."""

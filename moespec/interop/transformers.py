@@ -13,6 +13,8 @@ from moespec.backend import Backend, get_backend
 from moespec.interop._experts_form import form_of
 from moespec.interop.torch import function
 
+__all__ = ["register"]
+
 OURS = "moespec_backend"                     # an attribute of the functions that `register` made
 
 

@@ -37,7 +37,7 @@ def hierarchical_load_cv2(clean_primary, sigma_primary, logits_primary, clean, s
               L = \mathrm{CV}^2(\mathrm{Load}_H)
 
     Load_p is the load of the primary gate over all tokens, Load_g that of group g's secondary gate over the tokens X^(g) that the
-    primary gate sent there; a group without tokens has hierarchical load 0.  The count |X^(g)| and the membership are constant.
+    primary gate sent there; a group without tokens has hierarchical load 0.  The count :math:`|X^{(g)}|` and the membership are constant.
 
     Parameters
     ----------

@@ -1,0 +1,69 @@
+"""Pages that lead to others: guides, evidence, gallery, project.  A page of docs/ that no list names is taken up as a guide."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from rst import heading, toctree
+
+LISTS = {
+    "evidence": ("standing", "bugs", "third-party", "reproductions", "performance", "gpu-kernels"),
+    "project": ("design", "site/contributing", "site/changelog"),
+}
+ELSEWHERE = ("index", "start", "models", "decisions", "numerics")
+FIRST = ("conformance", "backends", "interop", "traces", "cost", "parallel", "cluster", "classical")
+TITLES = {"guides": "Guides", "evidence": "Evidence", "project": "Project"}
+ABOUT = {
+    "guides": "How to do it: judge a kernel, choose a backend, load a checkpoint, compare two runs, count what a layer costs.",
+    "evidence": "What was checked, where, and what it found; how fast it is.",
+    "project": "How the project is made, and how to take part.",
+}
+
+
+def pages(docs: Path) -> dict[str, str]:
+    """Path -> text."""
+    listed = {name for names in LISTS.values() for name in names} | set(ELSEWHERE)
+    guides = sorted((p.stem for p in docs.glob("*.md") if p.stem not in listed), key=lambda n: (FIRST.index(n) if n in FIRST else len(FIRST), n))
+    there = {"guides": guides} | {hub: [n for n in names if n.startswith("site/") or (docs / f"{n}.md").exists()] for hub, names in LISTS.items()}
+    found = {f"site/{hub}.rst": _hub(hub, names, docs) for hub, names in there.items()}
+    found["site/gallery.rst"] = _gallery(docs)
+    return found | {f"site/{name}.md": _root(name) for name in ("contributing", "changelog")}
+
+
+def _root(name):
+    """A page of the repository's root."""
+    return f"```{{include}} ../../{name.upper()}.md\n:relative-docs: docs/\n:relative-images:\n```\n"
+
+
+def _hub(name, pages, docs):
+    cards = [line for page in pages for line in _card(f"/{page}", *_head(docs, page))]
+    lines = [*heading(TITLES[name]), ABOUT[name], "", ".. grid:: 1 2 2 3", "   :gutter: 3", "", *cards, ""]
+    return "\n".join(lines + toctree([f"/{page}" for page in pages]))
+
+
+def _head(docs, page):
+    """(title, first sentence) of a page."""
+    path = docs.parent / f"{page.removeprefix('site/').upper()}.md" if page.startswith("site/") else docs / f"{page}.md"
+    title, _, rest = path.read_text().partition("\n")
+    paragraph = re.split(r"\n\s*\n", rest.strip(), maxsplit=1)[0]
+    plain = re.sub(r" \(\[[^]]+\]\([^)]*\)\)", "", " ".join(paragraph.split()))                # a link in brackets is no part of the sentence
+    plain = re.sub(r"\[([^]]+)\]\([^)]*\)", r"\1", plain).replace("*", "").replace("`", "")
+    return title.lstrip("# "), re.split(r"(?<=[.:?]) ", plain, maxsplit=1)[0].rstrip(":")
+
+
+def _card(page, title, text, image=None):
+    picture = [f"      :img-top: {image}"] if image else []
+    return [f"   .. grid-item-card:: {title}", f"      :link: {page}", "      :link-type: doc", *picture, "", f"      {text}", ""]
+
+
+def _gallery(docs):
+    """Every page that has a picture; all examples are below it."""
+    cards = []
+    for path in sorted([*docs.glob("examples/*.md"), *docs.glob("*.md")]):
+        picture = re.search(r"!\[[^]]*\]\(([^)]+\.(?:png|svg))\)", path.read_text())
+        if picture:
+            page = str(path.relative_to(docs).with_suffix(""))
+            cards += _card(f"/{page}", *_head(docs, page), "/" + str((path.parent / picture[1]).resolve().relative_to(docs.resolve())))
+    lines = [*heading("Gallery"), "Experiments, each one script; the plots are theirs.", "", ".. grid:: 1 1 2 3", "   :gutter: 3", "", *cards, ""]
+    return "\n".join(lines + toctree([f"/examples/{path.stem}" for path in sorted(docs.glob("examples/*.md"))]))

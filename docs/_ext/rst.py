@@ -1,0 +1,46 @@
+"""The few forms of reStructuredText that generated pages use."""
+
+from __future__ import annotations
+
+import inspect
+
+
+def heading(text: str, under: str = "=") -> list[str]:
+    """A heading and its line."""
+    return [text, under * len(text), ""]
+
+
+WIDE = [":html_theme.sidebar_secondary.remove: true", ""]       # the top of a page whose tables need the room
+
+
+def table(head, rows, widths: str = "auto", classes: str = "") -> list[str]:
+    """A list-table; cells are single lines of markup."""
+    lines = [".. list-table::", "   :header-rows: 1", f"   :widths: {widths}", *([f"   :class: {classes}"] if classes else []), ""]
+    for row in (head, *rows):
+        lines += [f"   {'* -' if i == 0 else '  -'} {cell}" for i, cell in enumerate(row)]
+    return [*lines, ""]
+
+
+def toctree(pages, hidden: bool = True, depth: int = 1) -> list[str]:
+    """A table of contents; hidden ones make the navigation only."""
+    return [".. toctree::", *(["   :hidden:"] if hidden else []), f"   :maxdepth: {depth}", "", *(f"   {page}" for page in pages), ""]
+
+
+def literal(text: str) -> str:
+    """Text in the typewriter's face."""
+    return f"``{text}``" if text.strip() else ""
+
+
+def plain(text: str) -> str:
+    """Text that holds no markup, whatever it holds."""
+    return "".join(f"\\{c}" if c in "\\*`|_" else c for c in text)
+
+
+def summary(function) -> str:
+    """The first line of a docstring."""
+    return (inspect.getdoc(function) or "").partition("\n")[0]
+
+
+def dropdown(title: str, body) -> list[str]:
+    """What is folded until one asks for it."""
+    return [f".. dropdown:: {title}", "", *(f"   {line}" if line else "" for line in body), ""]
