@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import inspect
 import re
 
-import sympy
 from public import FAMILIES
 from rst import dropdown, heading, literal, plain, summary, table, toctree
 
-from moespec import conformance
+from moespec import conformance, cost
 from moespec.registry import OPS
 
 ABOUT = {
@@ -18,7 +16,6 @@ ABOUT = {
     "experts": "What experts compute on their rows: grouped products, activations, gated and plain experts, the fused layer.",
     "losses": "What keeps experts in use: likelihoods of mixtures, balance, importance, load, the z-loss.",
 }
-LETTERS = ("T", "D", "E", "K", "F", "C", "N", "R", "S", "G", "P", "V", "M", "H", "B", "I")
 
 
 def pages(standing) -> dict[str, str]:
@@ -122,11 +119,8 @@ def _cases(op):
 
 
 def _cost(op):
-    named = {name for name in inspect.signature(op.flops).parameters if name != "_"} | set(LETTERS)
-    forward, backward = op.flops(**{name: sympy.Symbol(name if len(name) == 1 else rf"\mathrm{{{name}}}", positive=True) for name in named})
-    formulas = (("forward", forward), ("backward", backward))
-    return [*table(("", "floating-point operations"), [(way, f":math:`{sympy.latex(sympy.factor(f))}`") for way, f in formulas], "20 80"),
-            "Bytes follow from the shapes and dtypes above.", ""]
+    rows = [(way, literal(text)) for way, text in zip(("forward", "backward"), cost.formula(op), strict=True)]
+    return [*table(("", "floating-point operations"), rows, "20 80"), "Bytes follow from the shapes and dtypes above.", ""]
 
 
 def _standing(op, standing):

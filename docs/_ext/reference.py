@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import inspect
+import re
 
-from public import FAMILIES, modules, names
+from public import modules, names
 from rst import heading, literal, plain, summary, table, toctree
 
 import moespec
@@ -24,11 +25,9 @@ def pages(mocked) -> dict[str, str]:
 
 
 def _module(module):
-    lines = heading(module.__name__)
+    lines = [*heading(module.__name__), f".. py:module:: {module.__name__}", "", *_text(module)]
     if module is moespec:
-        return [*lines, f".. automodule:: {module.__name__}", "   :no-members:", "", *_elsewhere(module)]
-    if module.__name__.removeprefix("moespec.") not in FAMILIES:
-        lines += [f".. automodule:: {module.__name__}", "   :no-members:", ""]
+        return lines + _elsewhere(module)
     known = {f"{op.name}{end}" for op in OPS.values() for end in ("", "_backward")}
     specified = [n for n in names(module) if f"{module.__name__}.{n}".removeprefix("moespec.") in known]
     if specified:
@@ -36,6 +35,16 @@ def _module(module):
                   "The backward of each is called like it, with ``_backward`` behind.", ""]
     for name in names(module):
         lines += [] if name in specified else _directive(module, name)
+    return lines
+
+
+def _text(module):
+    """The module's docstring; columns stay columns."""
+    lines = []
+    for paragraph in (inspect.getdoc(module) or "").split("\n\n"):
+        columns = re.search(r"^\S.*\S {2,}\S", paragraph, re.MULTILINE)
+        lines += [".. code-block:: text", "", *(f"   {line}" for line in paragraph.splitlines())] if columns else paragraph.splitlines()
+        lines.append("")
     return lines
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from rst import WIDE, dropdown, heading, literal, plain, table, toctree
 
-from moespec import models
+from moespec import cost, models
+
+TOKENS = 4096                    # enough for what is paid once a batch to vanish
 
 
 def page() -> str:
@@ -36,9 +38,15 @@ def _of(name):
 
 def _row(name):
     spec, width, row, _ = _of(name)
-    held, met = models.parameters(spec, width)
-    forward, _ = models.total(models.per_token(spec, width))
+    held, met = cost.parameters(spec, width)
+    forward, _ = _flops(spec, width)
     return f":ref:`{name} <zoo-{name}>`", row, str(spec.experts.n), models.choices(spec), _short(held), _short(met), _short(forward)
+
+
+def _flops(spec, width):
+    """Forward and backward, per token."""
+    priced = cost.layer(spec, width, TOKENS)
+    return priced.forward.flops / TOKENS, priced.backward.flops / TOKENS
 
 
 def _short(number):
@@ -51,7 +59,7 @@ def _short(number):
 
 def _details(name):
     spec, width, _, note = _of(name)
-    forward, backward = models.total(models.per_token(spec, width))
+    forward, backward = _flops(spec, width)
     body = [f"| {plain(line)}" for line in models.words(spec)] + ["", *([plain(note), ""] if note else [])]
     body += [f"{width} wide: {forward:,.0f} flop forward and {backward:,.0f} backward per token.", ""]
     body += [".. code-block:: text", "", *(f"   {line}" for line in models.declared(spec)), ""]
