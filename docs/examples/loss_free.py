@@ -17,7 +17,7 @@ from rich.table import Table
 
 from moespec import Experts, LayerSpec, Loss, Router, gates
 
-EXPERTS, UNITS, K, STEPS, LAST = 32, 32, 4, 400, 100
+EXPERTS, UNITS, K, STEPS, LAST = 32, 32, 4, 300, 100
 SETTINGS = [("auxiliary loss", 0.0), ("auxiliary loss", 0.001), ("auxiliary loss", 0.01), ("auxiliary loss", 0.1),
             ("loss-free", 0.001), ("loss-free", 0.01)]
 # perplexity and MaxVio over the test set, 1 B parameters: the auxiliary loss with its usual coefficient, and the paper's own

@@ -63,7 +63,7 @@ def figure(found, path):
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
     fig, (left, right) = plt.subplots(1, 2, figsize=(11, 4), layout="constrained")
-    for (setting, runs), colour in zip(found.items(), ("#b8433f", "#e08e2b", "#d6a84b", "#3f9b63", "#3b6fb6", "#6c5b9e"), strict=False):
+    for (setting, runs), colour in zip(found.items(), ("#b8433f", "#e08e2b", "#5aa6a6", "#3f9b63", "#3b6fb6", "#6c5b9e"), strict=False):
         step, mean, low, high = curve(runs, "max_load_over_training")
         label = "w_importance {}, w_load {}".format(*setting)
         left.plot(step, mean, color=colour, label=label)

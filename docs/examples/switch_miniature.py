@@ -17,7 +17,7 @@ from rich.table import Table
 
 from moespec import models
 
-EXPERTS, UNITS, STEPS, LAST, COEF = 16, 64, 400, 100, 0.01
+EXPERTS, UNITS, STEPS, LAST, COEF = 16, 64, 300, 100, 0.01
 SCALE = {"float32": 1.0, "float16": 1024.0, "bfloat16": 1.0}                # of the gradients that enter the mixture
 # (capacity factor, coefficient of the auxiliary loss, dtype of the experts, dtype of the router)
 CAPACITY = [(factor, coef, "float32", "float32") for coef in (COEF, 0.0) for factor in (1.0, 1.25, 2.0)]
