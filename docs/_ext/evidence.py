@@ -10,21 +10,15 @@ from moespec.registry import OPS
 def requirements(standing) -> str:
     """The page of every requirement."""
     recorded = [e for e in standing if e.get("requirements")]
-    columns = [(e, d) for e in recorded for d in e["dtypes"]]
+    columns = [(e, d) for e in recorded for d in e["requirements"]]
     count = sum(len(op.requirements) for op in OPS.values())
     lines = WIDE + heading("Requirements")
     lines += [f"{count} requirements, and how often each was checked and held. An id leads to the operation; an empty cell was not run.", ""]
     lines += [f"- **{e['backend']}, {e['execution']}**: {e['device']}, {e['date']}" for e in recorded] + [""]
     for family in dict.fromkeys(name.split(".")[0] for name in OPS):
-        rows = [(literal(r.id), plain(r.text), *(_cell(e, r.id, d) for e, d in columns))
+        rows = [(literal(r.id), plain(r.text), *(e["requirements"][d].get(r.id, "") for e, d in columns))
                 for op in OPS.values() if op.name.startswith(f"{family}.") for r in op.requirements]
         head = ("id", "requirement", *(f"{e['backend']} {d}" for e, d in columns))
         lines += heading(family, "-") + table(head, rows, classes="matrix")
     return "\n".join(lines)
 
-
-def _cell(entry, requirement, dtype):
-    counts = entry["requirements"].get(requirement, {}).get(dtype)
-    if counts is None:
-        return ""
-    return f"{counts[1]} of {counts[0]} failed" if counts[1] else str(counts[0])

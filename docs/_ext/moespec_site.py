@@ -11,6 +11,7 @@ import operations
 import reference
 import zoo
 from crosslinks import Crosslinks
+from formulas import Formulas
 
 FOLDERS = ("spec", "api", "site")
 
@@ -35,5 +36,6 @@ def write(app) -> None:
 def setup(app):
     """The extension."""
     app.connect("builder-inited", write)
+    app.add_transform(Formulas)
     app.add_post_transform(Crosslinks)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

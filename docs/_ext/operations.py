@@ -42,7 +42,7 @@ def _index():
 
 
 def _family(family, ops):
-    rows = [(f":doc:`{op.short} <{op.name}>`", plain(summary(op.forward)), ", ".join(literal(r.id) for r in op.requirements)) for op in ops]
+    rows = [(f":doc:`{op.short} <{op.name}>`", summary(op.forward), ", ".join(literal(r.id) for r in op.requirements)) for op in ops]
     lines = [*heading(family), ABOUT[family], "", *table(("operation", "what it computes", "requirements"), rows, "20 50 30", "operations")]
     return "\n".join(lines + toctree([f"{op.short} <{op.name}>" for op in ops]))
 

@@ -39,7 +39,7 @@ def table(entries) -> str:
 
 
 def _entry(report):
-    """Counts an op, [executed, failed]."""
+    """Counts an op, [executed, failed]; and of every requirement in every dtype."""
     ops: dict[str, list[int]] = {}
     for r in report.results:
         if r.status != "skip" and r.op in OPS:
@@ -47,7 +47,18 @@ def _entry(report):
             counts[0] += 1
             counts[1] += r.status == "fail"
     name = report.backend.removesuffix(f"-{report.execution}")            # an emulated cupy is told from the real one by its column
-    return {"backend": name, "execution": report.execution, "device": report.device, "date": report.date, "ops": ops}
+    return {"backend": name, "execution": report.execution, "device": report.device, "date": report.date, "ops": ops,
+            "requirements": _requirements(report)}
+
+
+def _requirements(report):
+    """dtype -> requirement -> what its cell says."""
+    found: dict[str, dict[str, str]] = {}
+    for (requirement, dtype), statuses in report.requirements().items():
+        counts = [sum(n for s, n in statuses.items() if s != "skip"), statuses["fail"]]
+        if counts[0]:
+            found.setdefault(dtype, {})[requirement] = _cell(counts)
+    return found
 
 
 def _unit(entry):
