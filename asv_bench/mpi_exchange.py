@@ -27,7 +27,7 @@ sys.path.insert(0, str(HERE))
 
 WIDTH, HIDDEN, EXPERTS, CHOICES = 256, 64, 8, 2          # of the layer: rows of 1 KiB in float32, 6 * WIDTH * HIDDEN operations a row
 SIZES = tuple(1 << p for p in range(10, 25))             # bytes for each peer
-TOKENS = tuple(1 << p for p in range(6, 14))             # a rank
+TOKENS = tuple(1 << p for p in range(6, 13))             # a rank
 
 
 def main(argv=None):
@@ -36,15 +36,15 @@ def main(argv=None):
     parser.add_argument("--json", type=Path, metavar="FILE", help="measure in the ranks that mpiexec has started")
     parser.add_argument("--ranks", type=int, nargs="+", metavar="N", default=[2, 4], help="start mpiexec for each (2 4)")
     parser.add_argument("--rounds", type=int, default=30, help="turns of all sizes (30), after two that do not count")
-    parser.add_argument("--largest", type=int, default=SIZES[-1], metavar="BYTES", help="leave out larger messages")
+    parser.add_argument("--quick", action="store_true", help="small messages, few tokens, two rounds: whether it runs")
     parser.add_argument("--fit", type=Path, metavar="FILE.json", help="write measurements, links and errors")
     parser.add_argument("--plot", type=Path, metavar="FILE.png")
     options = parser.parse_args(argv)
-    sizes = [s for s in SIZES if s <= options.largest]
     if options.json:
-        return measure(options.json, options.rounds, sizes)
+        return measure(options.json, options.rounds, *((SIZES[:7], TOKENS[:3]) if options.quick else (SIZES, TOKENS)))
     from mpi_report import plot, report, table
-    runs = [start(n, options.rounds, options.largest) for n in sorted({1, *options.ranks})]
+    more = ["--quick", "--rounds", "2"] if options.quick else ["--rounds", str(options.rounds)]
+    runs = [start(n, more) for n in sorted({1, *options.ranks})]
     found = report(runs)
     print(table(found))
     if options.fit:
@@ -54,7 +54,7 @@ def main(argv=None):
     return 0
 
 
-def start(ranks: int, rounds: int, largest: int, seconds: int = 600) -> dict:
+def start(ranks: int, more: list[str], seconds: int = 600) -> dict:
     """The measurement of one number of ranks; RuntimeError if it fails or takes longer than `seconds`."""
     beside = Path(sys.executable).with_name("mpiexec")
     launcher = str(beside) if beside.exists() else shutil.which("mpiexec")
@@ -62,8 +62,7 @@ def start(ranks: int, rounds: int, largest: int, seconds: int = 600) -> dict:
         raise RuntimeError("mpi_exchange: no mpiexec beside the interpreter or on the path: pip install mpich")
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "run.json"
-        command = [launcher, "-n", str(ranks), sys.executable, "-m", "mpi4py", __file__,
-                   "--json", str(out), "--rounds", str(rounds), "--largest", str(largest)]
+        command = [launcher, "-n", str(ranks), sys.executable, "-m", "mpi4py", __file__, "--json", str(out), *more]
         done = subprocess.run(command, env=os.environ | {"MPIEXEC_TIMEOUT": str(seconds), "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
                               timeout=seconds + 30, capture_output=True, text=True)
         if done.returncode or not out.exists():
@@ -74,15 +73,15 @@ def start(ranks: int, rounds: int, largest: int, seconds: int = 600) -> dict:
     return run
 
 
-def measure(path: Path, rounds: int, sizes) -> int:
+def measure(path: Path, rounds: int, sizes, amounts) -> int:
     """Called in every rank: exchanges, products and whole steps; rank 0 writes."""
     from mpi4py import MPI
     comm = MPI.COMM_WORLD
     row = MPI.FLOAT.Create_contiguous(WIDTH).Commit()
-    largest = max(max(sizes) // (4 * WIDTH) * comm.size, TOKENS[-1] * CHOICES * 4)
+    largest = max(max(sizes) // (4 * WIDTH) * comm.size, amounts[-1] * CHOICES * 4)
     send, receive = np.ones((largest, WIDTH), np.float32), np.ones((largest, WIDTH), np.float32)
     layer = Experts(comm.size)
-    routes = {tokens: counts(comm.size, comm.rank, tokens) for tokens in TOKENS}
+    routes = {tokens: counts(comm.size, comm.rank, tokens) for tokens in amounts}
 
     def exchange(out, back):
         comm.Alltoallv([send, out, ends(out), row], [receive, back, ends(back), row])
@@ -95,13 +94,14 @@ def measure(path: Path, rounds: int, sizes) -> int:
 
     even = {size: np.full(comm.size, size // (4 * WIDTH), np.int64) for size in sizes}
     tasks = {("exchange", size): lambda size=size: exchange(even[size], even[size]) for size in sizes}
-    tasks |= {("product", tokens): lambda tokens=tokens: layer.run(receive[:tokens * CHOICES]) for tokens in TOKENS}
-    tasks |= {("step", tokens): lambda tokens=tokens: step(tokens) for tokens in TOKENS}
+    tasks |= {("product", tokens): lambda tokens=tokens: layer.run(receive[:tokens * CHOICES]) for tokens in amounts}
+    tasks |= {("step", tokens): lambda tokens=tokens: step(tokens) for tokens in amounts}
     timed = take_turns(comm, tasks, rounds)
     row.Free()
     if comm.rank == 0:
-        path.write_text(json.dumps({"ranks": comm.size, "mpi": MPI.Get_library_version().splitlines()[0], "cores": len(os.sched_getaffinity(0)),
-                                    "machine": platform.machine(), "numpy": np.__version__, "rounds": rounds, **timed}))
+        about = {"ranks": comm.size, "mpi": MPI.Get_library_version().splitlines()[0], "cores": len(os.sched_getaffinity(0)),
+                 "load": os.getloadavg()[0], "machine": platform.machine(), "numpy": np.__version__, "rounds": rounds}
+        path.write_text(json.dumps(about | timed))
     return 0
 
 

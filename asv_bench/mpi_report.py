@@ -13,6 +13,7 @@ from moespec.cost.cluster import Cluster, Link, simulate
 from moespec.models import mixtral
 
 STATISTICS = ("median", "min")
+CALIBRATED, BETWEEN = slice(None, None, 2), slice(1, None, 2)        # of all sizes
 SPEC = mixtral(EXPERTS, HIDDEN, k=CHOICES)
 
 
@@ -22,15 +23,15 @@ def report(runs) -> dict:
     links = {}
     for run in runs:
         for statistic in STATISTICS if run["ranks"] > 1 else ():
-            link, rate = links[run["ranks"], statistic] = calibrated(run, statistic)
+            link = links[run["ranks"], statistic] = fit_link(*exchanged(run, statistic, CALIBRATED))
             plain = {name: None if value == inf else value for name, value in asdict(link).items()}
-            found["links"].append({"ranks": run["ranks"], "of": statistic, **plain, "flops": rate})
-            found["errors"] += _own_errors(run, statistic, link, rate)
+            found["links"].append({"ranks": run["ranks"], "of": statistic, **plain})
+            found["errors"] += _own_errors(run, statistic, link)
     for ranks, statistic in links:
         base = links.get((2, statistic))
         if ranks > 2 and base:
             run = next(r for r in runs if r["ranks"] == ranks)
-            errors = relative_errors(shared(base[0], ranks, run["cores"]), *exchanged(run, statistic))
+            errors = relative_errors(shared(base, ranks, run["cores"]), *exchanged(run, statistic))
             found["errors"].append(_summary("exchange, all sizes, from the link of 2 ranks", run, statistic, errors))
     return found
 
@@ -41,10 +42,11 @@ def exchanged(run, statistic, part=slice(None)):
     return np.array([r["amount"] * (run["ranks"] - 1) for r in rows]), np.array([r[statistic] for r in rows])
 
 
-def calibrated(run, statistic):
-    """A link and a rate of operations from every other size."""
-    rate = np.array([operations(r["amount"]) / r[statistic] for r in run["product"][::2]])
-    return fit_link(*exchanged(run, statistic, slice(None, None, 2))), float(np.exp(np.log(rate).mean()))
+def rate(run, statistic, tokens):
+    """Operations per second of the products of so many tokens, between those of every other measured number."""
+    own = run["product"][CALIBRATED]
+    known = [operations(r["amount"]) / r[statistic] for r in own]
+    return np.exp(np.interp(np.log(tokens), np.log([r["amount"] for r in own]), np.log(known)))
 
 
 def operations(tokens):
@@ -52,21 +54,20 @@ def operations(tokens):
     return 6 * WIDTH * HIDDEN * CHOICES * tokens
 
 
-def predicted(run, link, rate):
+def predicted(run, statistic, link):
     """Seconds of dispatch, experts and combine for every number of tokens."""
-    machine = Cluster(run["ranks"], run["ranks"], link, link, rate, inf)
-    found = (simulate(machine, SPEC, WIDTH, r["amount"], dtype="float32") for r in run["step"])
+    machines = (Cluster(run["ranks"], run["ranks"], link, link, float(rate(run, statistic, r["amount"])), inf) for r in run["step"])
+    found = (simulate(machine, SPEC, WIDTH, r["amount"], dtype="float32") for machine, r in zip(machines, run["step"], strict=True))
     return np.array([sum(p.slowest for p in one.phases if p.direction == "forward" and p.name != "route") for one in found])
 
 
-def _own_errors(run, statistic, link, rate):
-    products = np.array([r[statistic] for r in run["product"][1::2]])
-    guess = np.array([operations(r["amount"]) / rate for r in run["product"][1::2]])
+def _own_errors(run, statistic, link):
+    tokens, products = (np.array([r[name] for r in run["product"][BETWEEN]]) for name in ("amount", statistic))
     steps = np.array([r[statistic] for r in run["step"]])
-    return [_summary("exchange, sizes of the calibration", run, statistic, relative_errors(link, *exchanged(run, statistic, slice(None, None, 2)))),
-            _summary("exchange, sizes between", run, statistic, relative_errors(link, *exchanged(run, statistic, slice(1, None, 2)))),
-            _summary("products, sizes between", run, statistic, guess / products - 1),
-            _summary("dispatch + experts + combine", run, statistic, predicted(run, link, rate) / steps - 1)]
+    return [_summary("exchange, sizes of the calibration", run, statistic, relative_errors(link, *exchanged(run, statistic, CALIBRATED))),
+            _summary("exchange, sizes between", run, statistic, relative_errors(link, *exchanged(run, statistic, BETWEEN))),
+            _summary("products, sizes between", run, statistic, operations(tokens) / rate(run, statistic, tokens) / products - 1),
+            _summary("dispatch + experts + combine", run, statistic, predicted(run, statistic, link) / steps - 1)]
 
 
 def _summary(what, run, statistic, errors):
@@ -91,7 +92,7 @@ def plot(found, path):
     figure, axes = pyplot.subplots(1, len(runs) + 1, figsize=(4.6 * (len(runs) + 1), 4.2), layout="constrained")
     for axis, run in zip(axes, runs, strict=False):
         for statistic, colour in zip(STATISTICS, ("tab:blue", "tab:orange"), strict=True):
-            _exchange(axis, run, _link(found, run, statistic)[0], statistic, colour)
+            _exchange(axis, run, _link(found, run, statistic), statistic, colour)
         axis.set(title=f"Alltoallv, {run['ranks']} ranks on {run['cores']} cores", xlabel="bytes for each peer", ylabel="seconds")
         axis.legend(frameon=False, fontsize=8)
     _steps(axes[-1], found, runs)
@@ -105,7 +106,7 @@ def plot(found, path):
 def _link(found, run, statistic):
     entry = next(e for e in found["links"] if (e["ranks"], e["of"]) == (run["ranks"], statistic))
     fields = {name: inf if entry[name] is None and name != "beyond" else entry[name] for name in Link.__dataclass_fields__}
-    return Link(**fields), entry["flops"]
+    return Link(**fields)
 
 
 def _exchange(axis, run, link, statistic, colour):
@@ -113,8 +114,8 @@ def _exchange(axis, run, link, statistic, colour):
     seconds = np.array([r[statistic] for r in run["exchange"]])
     line = np.geomspace(amounts[0], amounts[-1], 200)
     axis.loglog(line, link.seconds(line * peers, np.ones(200)), color=colour, lw=1.2, label=f"{statistic}: predicted")
-    axis.loglog(amounts[::2], seconds[::2], "o", color=colour, ms=5, label="measured, for the calibration")
-    axis.loglog(amounts[1::2], seconds[1::2], "o", color=colour, ms=5, mfc="white", label="measured, between")
+    axis.loglog(amounts[CALIBRATED], seconds[CALIBRATED], "o", color=colour, ms=5, label="measured, for the calibration")
+    axis.loglog(amounts[BETWEEN], seconds[BETWEEN], "o", color=colour, ms=5, mfc="white", label="measured, between")
 
 
 def _steps(axis, found, runs):
@@ -122,7 +123,7 @@ def _steps(axis, found, runs):
     for run, marker in zip(runs, "os^v", strict=False):
         for statistic, colour in zip(STATISTICS, ("tab:blue", "tab:orange"), strict=True):
             measured = np.array([r[statistic] for r in run["step"]])
-            guess = predicted(run, *_link(found, run, statistic))
+            guess = predicted(run, statistic, _link(found, run, statistic))
             axis.loglog(measured, guess, marker, color=colour, ms=5, mfc="white", label=f"{run['ranks']} ranks, {statistic}")
             ends += [measured.min(), measured.max(), guess.min(), guess.max()]
     span = np.array([min(ends) / 1.3, max(ends) * 1.3])

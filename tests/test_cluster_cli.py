@@ -2,6 +2,7 @@
 
 import json
 
+import cluster_scaling
 import numpy as np
 import pytest
 
@@ -59,3 +60,11 @@ def test_a_trace_is_a_load(tmp_path, capsys):
 def test_what_is_wrong_is_said(line, message, capsys):
     assert main(line.split()) == 2
     assert message in capsys.readouterr().err
+
+
+def test_the_example_runs(tmp_path, capsys):
+    cluster_scaling.main(["--quick", "--out", str(tmp_path)])
+    found = json.loads((tmp_path / "cluster_scaling.json").read_text())
+    assert {row["plan"] for row in found["scaling"]} == set(cluster_scaling.PLANS)
+    assert all(row["ms"] > row["exposed_ms"] > 0 for row in found["scaling"])
+    assert "placement EPLB, 1 spare" in capsys.readouterr().out

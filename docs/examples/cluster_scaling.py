@@ -41,7 +41,7 @@ def main(argv=None):
     parser.add_argument("--quick", action="store_true", help="few ranks, no plot")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent)
     options = parser.parse_args(argv)
-    ranks = RANKS[:2] if options.quick else RANKS
+    ranks = RANKS[:1] if options.quick else RANKS
     found = {"scaling": scaling(ranks), "phases": phases(ranks[-1]), "placement": placement(SKEW[::3] if options.quick else SKEW)}
     for name, rows in found.items():
         print(f"\n{name}")
