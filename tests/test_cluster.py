@@ -5,6 +5,7 @@ from math import inf
 import numpy as np
 import pytest
 
+from moespec import parallel
 from moespec.cost.cluster import Cluster, Link, Placement, Trace, Uniform, Zipf, contiguous, eplb, reached, round_robin, simulate
 from moespec.cost.cluster_expected import expected
 from moespec.cost.cluster_traffic import counted
@@ -59,6 +60,22 @@ def test_exact_form_beside_a_loop(copies, ranks, per_node):
                 assert level.rows_in[r] == sum(b == r for _, b in own)
                 assert level.messages_out[r] == len({b for a, b in own if a == r})
                 assert level.messages_in[r] == len({a for a, b in own if b == r})
+
+
+def test_rows_are_those_that_the_runtime_sends():
+    """Bytes counted by `moespec.parallel` on virtual ranks, for the routing that the layer chose."""
+    spec, ranks = mixtral(8, 16), 4
+    params, x = spec.init(D, rng=0), np.random.default_rng(0).standard_normal((ranks, 10, D))
+
+    def on_rank(comm):
+        out, saved = parallel.forward(spec, parallel.shard(spec, params, comm.rank, comm.size), x[comm.rank], comm=comm)
+        parallel.backward(saved, np.ones_like(out.y))
+        return out.routing.indices, comm.traffic
+    found = parallel.virtual(ranks, on_rank, timeout=20)
+    flow = counted(np.random.default_rng(0), np.concatenate([ids for ids, _ in found]), contiguous(8, ranks), ranks, "choice")
+    for (_, traffic), out, back in zip(found, flow.intra.rows_out * D * 8, flow.intra.rows_in * D * 8, strict=True):
+        assert traffic.sent["dispatch"] == traffic.sent["combine_gradient"] == traffic.received["combine"] == out
+        assert traffic.received["dispatch"] == traffic.sent["combine"] == traffic.sent["dispatch_gradient"] == back
 
 
 @pytest.mark.parametrize("load", [Uniform(), Zipf(0.8)])
