@@ -76,10 +76,10 @@ def _summary(what, run, statistic, errors):
 
 
 def table(found):
-    """The errors as text."""
-    lines = [f"{'predicted / measured - 1':46} {'ranks':>5} {'of':>7} {'points':>6} {'median':>8} {'largest':>8} {'signed':>8}"]
+    """The errors as a table in Markdown; docs/cluster.md has it."""
+    lines = ["| predicted / measured - 1 | ranks | of | points | median | largest | mean, signed |", "|---|---|---|---|---|---|---|"]
     for e in found["errors"]:
-        lines.append(f"{e['what']:46} {e['ranks']:5} {e['of']:>7} {e['points']:6} {e['median']:8.0%} {e['max']:8.0%} {e['mean_signed']:+8.0%}")
+        lines.append(f"| {e['what']} | {e['ranks']} | {e['of']} | {e['points']} | {e['median']:.0%} | {e['max']:.0%} | {e['mean_signed']:+.0%} |")
     return "\n".join(lines)
 
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from moespec import parallel
-from moespec.cost.cluster import Cluster, Link, Placement, Trace, Uniform, Zipf, contiguous, eplb, reached, round_robin, simulate
+from moespec.cost import DEVICES
+from moespec.cost.cluster import Cluster, Link, Placement, Trace, Uniform, Zipf, cluster_of, contiguous, eplb, reached, round_robin, simulate
 from moespec.cost.cluster_expected import expected
 from moespec.cost.cluster_traffic import counted
 from moespec.layer import ExpertChoice, Experts, LayerSpec, Router, Soft
@@ -225,7 +226,17 @@ def test_all_families_whose_tokens_choose():
     assert len(refused) < 10
 
 
+def test_clusters_of_known_devices():
+    for name, one in DEVICES.items():
+        made = cluster_of(name, 16, dtype=next(iter(one.flops)))
+        assert made.intra.bandwidth == one.within
+        assert made.per_node == (one.per_node if one.between else 16)
+    assert cluster_of("h100", 16).inter.bandwidth == 50e9
+
+
 @pytest.mark.parametrize(("call", "message"), [
+    (lambda: cluster_of("h99", 8), "no device is called 'h99'"),
+    (lambda: cluster_of("tpu-v3", 8, dtype="float64"), "tpu-v3 has no figure for float64"),
     (lambda: Link(-1, 1), "latency=-1"),
     (lambda: Link(0, 0), "bandwidth=0 is not above 0"),
     (lambda: Link(0, 1, knee=5), "knee=5 needs the bandwidth beyond"),

@@ -56,6 +56,7 @@ def test_a_trace_is_a_load(tmp_path, capsys):
     ("cluster mixtral --ranks 6 --expert-parallel 4", "expert_parallel=4 does not divide 6 ranks"),
     ("cluster mixtral --intra 0 0 0", "bandwidth=0.0"),
     ("cluster mixtral --wire int3", "'int3'"),
+    ("cluster mixtral --device abacus", "no device is called 'abacus'"),
 ])
 def test_what_is_wrong_is_said(line, message, capsys):
     assert main(line.split()) == 2

@@ -48,13 +48,15 @@ def test_a_machine_of_the_model_is_predicted():
     assert json.loads(json.dumps(found)) == found
 
 
-def test_the_committed_report_says_what_its_figures_say():
+def test_the_committed_report_is_what_its_figures_give():
     import mpi_report
-    found = json.loads((BENCH.parent / "docs" / "reports" / "mpi-exchange.json").read_text())
+    docs = BENCH.parent / "docs"
+    found = json.loads((docs / "reports" / "mpi-exchange.json").read_text())
     again = mpi_report.report(found["runs"])
     for told, error in zip(found["errors"], again["errors"], strict=True):
         assert told["what"] == error["what"]
         assert told["median"] == pytest.approx(error["median"], abs=0.02)
+    assert mpi_report.table(found) in (docs / "cluster.md").read_text()
 
 
 def test_it_runs(tmp_path):

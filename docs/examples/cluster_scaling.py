@@ -2,8 +2,8 @@
 
     python docs/examples/cluster_scaling.py [--quick] [--out FOLDER]
 
-Everything is predicted.  The machine is one of H100 class with assumed latencies: 8 ranks a node, 450 GB/s each way inside a node, 50 GB/s
-between nodes, 989 TFLOP/s of which products reach 60 %, 3.35 TB/s of memory.
+Everything is predicted.  The machine is that of H100 in the table of devices: 8 ranks a node, 450 GB/s each way inside a node, 50 GB/s between
+nodes, 3.35 TB/s of memory, 989 TFLOP/s; that products reach 60 % of it, and the latencies, are assumed.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-from moespec.cost.cluster import Cluster, Link, Uniform, Zipf, simulate
+from moespec.cost.cluster import Uniform, Zipf, cluster_of, simulate
 from moespec.models import FAMILIES
 
 ENTRY = FAMILIES["deepseek_v3"]
@@ -53,19 +53,13 @@ def main(argv=None):
         plot(found, options.out / "cluster_scaling.png")
 
 
-def machine(ranks):
-    """H100 class."""
-    return Cluster(ranks, 8, intra=Link(2e-6, 450e9, overhead=1e-7), inter=Link(5e-6, 50e9, overhead=2e-7), flops=989e12,
-                   memory_bandwidth=3.35e12, efficiency=0.6)
-
-
 def scaling(ranks):
     """The same tokens a rank on more and more ranks."""
     rows = []
     for name, plan in PLANS.items():
         for n in ranks:
             start = perf_counter()
-            one = simulate(machine(n), SPEC, D, TOKENS, load=LOAD, **plan)
+            one = simulate(cluster_of("h100", n), SPEC, D, TOKENS, load=LOAD, **plan)
             rows.append({"plan": name, "ranks": n, "ms": one.time * 1e3, "exposed_ms": one.exposed * 1e3, "utilisation": one.utilisation,
                          "imbalance": one.imbalance, "simulated_in_s": perf_counter() - start})
     return rows
@@ -75,7 +69,7 @@ def phases(ranks):
     """Where the time goes: computation, and communication that nothing hides."""
     rows = []
     for name, plan in PLANS.items():
-        one = simulate(machine(ranks), SPEC, D, TOKENS, load=LOAD, **plan)
+        one = simulate(cluster_of("h100", ranks), SPEC, D, TOKENS, load=LOAD, **plan)
         own = {p: sum(q.slowest * (1 if p == "route" else one.chunks) for q in one.phases if q.name == p) * 1e3 for p in ("route", "experts")}
         rows.append({"plan": name, "ranks": ranks, **own, "exposed": one.exposed * 1e3})
     return rows
@@ -86,7 +80,7 @@ def placement(skews):
     rows = []
     for name, kind in PLACES.items():
         for s in skews:
-            one = simulate(machine(GROUP), SPEC, D, TOKENS, load=Zipf(s) if s else Uniform(), **kind)
+            one = simulate(cluster_of("h100", GROUP), SPEC, D, TOKENS, load=Zipf(s) if s else Uniform(), **kind)
             rows.append({"placement": name, "skew": s, "imbalance": one.imbalance, "ms": one.time * 1e3})
     return rows
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 from rich.box import SIMPLE
 from rich.console import Console
@@ -34,27 +35,24 @@ def add_to(commands):
 
 
 def _machine_options(parser):
-    """The defaults are of H100 class, with assumed latencies."""
-    parser.add_argument("--per-node", type=int, default=8, metavar="R", help="ranks of a node (8)")
-    parser.add_argument("--flops", type=float, default=989e12, help="peak of a rank, operations per second (989e12)")
-    parser.add_argument("--efficiency", type=float, default=0.6, help="the part of it that products reach (0.6)")
-    parser.add_argument("--memory-bandwidth", type=float, default=3.35e12, metavar="B/S", help="bytes per second of a rank (3.35e12)")
-    for level, where, default in (("intra", "inside", (2e-6, 450e9, 1e-7)), ("inter", "between", (5e-6, 50e9, 2e-7))):
-        parser.add_argument(f"--{level}", type=float, nargs=3, default=default, metavar=("S", "B/S", "S"),
-                            help=f"{where} nodes: latency, bandwidth of a rank each way, seconds for each message ({' '.join(map(str, default))})")
+    """A device of the table, and what is different."""
+    parser.add_argument("--device", default="h100", help="of moespec.cost.DEVICES (h100)")
+    parser.add_argument("--efficiency", type=float, default=0.6, help="the part of the peak that products reach (0.6)")
+    parser.add_argument("--per-node", type=int, metavar="R", help="ranks of a node")
+    parser.add_argument("--flops", type=float, help="peak of a rank, operations per second")
+    parser.add_argument("--memory-bandwidth", type=float, metavar="B/S", help="bytes per second of a rank")
+    for level, where in (("intra", "inside"), ("inter", "between")):
+        parser.add_argument(f"--{level}", type=float, nargs=3, metavar=("S", "B/S", "S"),
+                            help=f"{where} nodes: latency, bandwidth of a rank each way, seconds for each message")
 
 
 def _cluster(options):
-    from moespec.cost.cluster import Cluster, Link, simulate
+    from moespec.cost.cluster import simulate
     spec, d_model, _ = find(options.name, options.layer)
-    wire = options.wire[0] if options.wire and len(options.wire) == 1 else options.wire
-    load, intra, inter = _load(options.load), Link(*options.intra), Link(*options.inter)
-    found = []
-    for ranks in options.ranks:
-        machine = Cluster(ranks, options.per_node, intra, inter, options.flops, options.memory_bandwidth, options.efficiency)
-        found.append(simulate(machine, spec, d_model, options.tokens, load=load, placement=options.placement, spare=options.spare,
-                              expert_parallel=options.expert_parallel, node_limit=options.node_limit, copies=options.copies,
-                              overlap=options.overlap, dtype=options.dtype, wire=wire, rng=options.seed).to_dict())
+    wire, load = options.wire[0] if options.wire and len(options.wire) == 1 else options.wire, _load(options.load)
+    found = [simulate(_machine(options, ranks), spec, d_model, options.tokens, load=load, placement=options.placement, spare=options.spare,
+                      expert_parallel=options.expert_parallel, node_limit=options.node_limit, copies=options.copies,
+                      overlap=options.overlap, dtype=options.dtype, wire=wire, rng=options.seed).to_dict() for ranks in options.ranks]
     if options.json:
         print(json.dumps({"model": options.name, "d_model": d_model, "tokens_per_rank": options.tokens, "predicted": found}, indent=1))
         return 0
@@ -62,6 +60,15 @@ def _cluster(options):
     console.print(_summary(options, found))
     console.print(_phases(found[-1]))
     return 0
+
+
+def _machine(options, ranks):
+    """The device's cluster with the numbers that were given instead of its own."""
+    from moespec.cost.cluster import Link, cluster_of
+    given = {name: getattr(options, name) for name in ("per_node", "flops", "memory_bandwidth")}
+    given |= {name: links and Link(*links) for name, links in (("intra", options.intra), ("inter", options.inter))}
+    machine = cluster_of(options.device, ranks, dtype=options.dtype, efficiency=options.efficiency)
+    return replace(machine, **{name: value for name, value in given.items() if value is not None})
 
 
 def _load(text):
@@ -89,7 +96,8 @@ def _recorded(path, layer):
 
 
 def _summary(options, found):
-    title, caption = f"{options.name}, {options.tokens} tokens a rank (predicted)", "ms; rows of the fullest rank / mean; MB that a rank sends"
+    title = f"{options.name}, {options.tokens} tokens a rank, {options.device} (predicted)"
+    caption = "ms; rows of the fullest rank / mean; MB that a rank sends"
     table = Table(title=title, caption=caption, box=SIMPLE, padding=0)
     for name in ("ranks", "forward", "backward", "exposed", "used", "imbalance", "slowest", "in node", "between"):
         table.add_column(name, justify="right")

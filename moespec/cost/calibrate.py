@@ -21,7 +21,8 @@ def fit_link(sizes, seconds) -> Link:
               \\quad \\alpha, \\beta, \\gamma \\ge 0
 
     with :math:`\\rho` a square near 0 and a distance further away (soft L1), so that one busy moment of the machine bends nothing.
-    Every measured size between the smallest and the largest is tried as the knee :math:`s_0`, and none.
+    Every measured size between the smallest and the largest, and the geometric mean of every two neighbours, is tried as the knee
+    :math:`s_0`, and none.
 
     Parameters
     ----------
@@ -36,7 +37,9 @@ def fit_link(sizes, seconds) -> Link:
     """
     sizes, seconds = _checked("fit_link", sizes, seconds)
     plain, error = _with_knee(sizes, seconds, inf)
-    best, least = min((_with_knee(sizes, seconds, knee) for knee in np.unique(sizes)[1:-1]), key=lambda found: found[1])
+    steps = np.unique(sizes)
+    knees = np.concatenate([steps[1:-1], np.sqrt(steps[1:-2] * steps[2:-1])])
+    best, least = min((_with_knee(sizes, seconds, knee) for knee in knees), key=lambda found: found[1])
     return best if least < BETTER * error else plain
 
 

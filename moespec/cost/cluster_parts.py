@@ -7,6 +7,12 @@ from math import inf, isfinite
 
 import numpy as np
 
+from moespec.cost._devices import device
+
+# Assumed, not measured: seconds of an exchange, and of each message.
+INSIDE = {"latency": 2e-6, "overhead": 1e-7}
+BETWEEN = {"latency": 5e-6, "overhead": 2e-7}
+
 
 @dataclass(frozen=True)
 class Link:
@@ -73,3 +79,14 @@ class Cluster:
     def seconds(self, flops, size):
         """The time of a computation: what its operations or its bytes of memory take, whichever is longer."""
         return np.maximum(np.asarray(flops) / (self.flops * self.efficiency), np.asarray(size) / self.memory_bandwidth)
+
+
+def cluster_of(name: str, ranks: int, *, dtype: str = "bfloat16", efficiency: float = 0.6) -> Cluster:
+    """Ranks that are devices of the table (`moespec.cost.DEVICES`); latencies are assumed: `INSIDE` and `BETWEEN` nodes.
+
+    A device whose network between nodes is not known makes one node of all ranks.
+    """
+    one = device(name)
+    inside = Link(bandwidth=one.within, **INSIDE)
+    between = inside if one.between is None else Link(bandwidth=one.between, **BETWEEN)
+    return Cluster(ranks, max(1, ranks) if one.between is None else one.per_node, inside, between, one.peak(dtype), one.memory, efficiency)
