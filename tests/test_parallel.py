@@ -148,6 +148,58 @@ def test_noise_is_that_of_the_whole_batch():
     np.testing.assert_array_equal(np.concatenate(parallel.virtual(2, work)), want.y)
 
 
+class Recorder:
+    """A communicator that writes down what begins, and when it is waited for."""
+
+    def __init__(self, comm):
+        self.comm, self.rank, self.size, self.traffic, self.log = comm, comm.rank, comm.size, comm.traffic, []
+
+    def start(self, rows, send, receive):
+        number = sum(event.startswith("start") for event in self.log)
+        self.log.append(f"start {number}")
+        pending = self.comm.start(rows, send, receive)
+        return parallel.Pending(lambda: (self.log.append(f"wait {number}"), pending.wait())[1])
+
+
+def test_the_next_part_travels_while_one_is_computed():
+    """Exchange 0 is the counts; parts leave in 1, 2, 4, come back in 3, 5, 6."""
+    from moespec.experts import OPS as EXPERTS
+    from moespec.program import Impl
+    rng = np.random.default_rng(0)
+    weights = [rng.standard_normal((3, 4, 5)), None]
+    comm = Recorder(parallel.LocalComm())
+
+    def compute(*inputs, **attrs):
+        comm.log.append("compute")
+        return EXPERTS["linear"].forward(*inputs, **attrs)
+
+    unit = Impl(compute, EXPERTS["linear"].backward)
+    out, _ = parallel.OPS["linear"].forward(rng.standard_normal((6, 4)), np.array([0, 2, 3, 6]), *weights, link=parallel.Link(comm, check=False),
+                                            unit=unit, chunks=3)
+    assert out.shape == (6, 5)
+    assert comm.log == ["start 0", "wait 0", "start 1", "wait 1", "start 2", "compute", "start 3", "wait 2", "start 4", "compute", "start 5",
+                        "wait 4", "compute", "start 6", "wait 3", "wait 5", "wait 6"]
+
+
+@pytest.mark.parametrize("ordered", [False, True])
+def test_another_backend(ordered):
+    """Numba's kernels, one of them for the whole router; what is expected is what the same backend computes in one process."""
+    pytest.importorskip("moespec_numba", reason="the extra `numba` is not installed")
+    spec, params, x, how, dy = whole("mixtral", (12,))
+    how = {**how, "backend": "moespec_numba:BACKEND"}
+
+    def work(comm):
+        own = slice(0, 7) if comm.rank == 0 else slice(7, 12)
+        noise = {key: a[own] for key, a in how["noise"].items()}
+        out, saved = parallel.forward(spec, parallel.shard(spec, params, comm.rank, 2), x[own], comm=comm, noise=noise, training=True,
+                                      backend=how["backend"], ordered=ordered)
+        return out, parallel.backward(saved, dy[own])
+
+    want, got = reference(spec, params, x, how, dy), together(spec, parallel.virtual(2, work))
+    for key, array in want.items():
+        np.testing.assert_allclose(got[key], array, rtol=0, atol=1e-13 * (1 + np.abs(array).max(initial=0)), err_msg=key)
+
+
 def test_papers_are_all_there():
     from moespec import models
     assert set(models.PAPERS) <= set(PAPERS)

@@ -9,8 +9,8 @@ import numpy as np
 
 from moespec.backend import NUMPY
 from moespec.numerics import acc
+from moespec.parallel._arrays import namespace
 from moespec.parallel._protocol import Pending
-from moespec.parallel._virtual import namespace
 
 
 def blocks(n: int, ranks: int) -> np.ndarray:

@@ -10,7 +10,6 @@ class LocalComm:
 
     rank = 0
     size = 1
-    device = True
 
     def __init__(self):
         self.traffic = Traffic()

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from moespec.parallel._arrays import namespace, pinned, to_device, to_host, words
 from moespec.parallel._protocol import Pending, Traffic
-from moespec.parallel._virtual import namespace
 
 
 class MPIComm:
@@ -25,55 +25,57 @@ class MPIComm:
         Seconds after which an exchange that has not ended is a TimeoutError, which ends the job under ``python -m mpi4py``; None
         waits as long as the launcher lets it.
     direct : bool
-        Whether arrays of a GPU are handed to MPI as they are, which only a CUDA-aware MPI takes; otherwise they travel through host memory.
+        Hand arrays of a GPU to MPI as they are, which only a CUDA-aware MPI takes.  By default they travel through page-locked host memory.
 
     Notes
     -----
     Start the job as ``mpiexec -n 4 python -m mpi4py program.py``: without ``-m mpi4py`` a rank that raises leaves the others waiting.
     """
 
-    def __init__(self, comm=None, *, timeout: float | None = None, direct: bool = False):
+    def __init__(self, comm: Any = None, *, timeout: float | None = None, direct: bool = False):
         if timeout is not None and not timeout > 0:
             raise ValueError(f"MPIComm: timeout={timeout} must be above 0")
-        from mpi4py import MPI  # starts MPI: not before it is asked for
-        self.comm = MPI.COMM_WORLD if comm is None else comm
-        self.rank, self.size = self.comm.Get_rank(), self.comm.Get_size()
-        self.timeout, self.device, self.traffic = timeout, direct, Traffic()
+        if comm is None:
+            from mpi4py import MPI  # starts MPI: not before it is asked for
+            comm = MPI.COMM_WORLD
+        self.comm, self.timeout, self.direct, self.traffic = comm, timeout, direct, Traffic()
+        self.rank, self.size = comm.Get_rank(), comm.Get_size()
 
     def start(self, rows, send, receive):
-        xp = namespace(rows)
-        rows = xp.ascontiguousarray(rows)
-        arrived = xp.empty((int(receive.sum()), *rows.shape[1:]), rows.dtype)
-        if xp is not np:
+        xp, shape = namespace(rows), (int(receive.sum()), *rows.shape[1:])
+        staged = xp is not np and not self.direct
+        rows = to_host(xp.ascontiguousarray(rows)) if staged else xp.ascontiguousarray(rows)
+        arrived = pinned(shape, rows.dtype) if staged else xp.empty(shape, rows.dtype)
+        if xp is not np and self.direct:
             xp.cuda.get_current_stream().synchronize()            # MPI does not know the stream that writes `rows`
-        row = _row_type(rows)
-        ask = [_words(rows), (send, _starts(send)), row]
-        get = [_words(arrived), (receive, _starts(receive)), row]
-        request = self.comm.Ialltoallv(ask, get)
+        row = row_type(rows)
+        request = self.comm.Ialltoallv([words(rows), (send, _starts(send)), row], [words(arrived), (receive, _starts(receive)), row])
         row.Free()                                                # MPI keeps it as long as the request needs it
-        return Pending(lambda: self._wait(request, rows, arrived))
+        return Pending(lambda: self._arrived(request, rows, arrived, staged))
 
-    def _wait(self, request, rows, arrived):
+    def _arrived(self, request, rows, arrived, staged):
         """The rows that arrived; `rows` is kept alive until then."""
         if self.timeout is None:
             request.Wait()
-            return arrived
-        until = time.monotonic() + self.timeout
-        while not request.Test():
-            if time.monotonic() > until:
-                raise TimeoutError(f"MPIComm: rank {self.rank} waited {self.timeout} s for {rows.dtype} rows of shape {rows.shape[1:]}")
-            time.sleep(1e-4)
-        return arrived
+        elif not _ended(request, self.timeout):
+            raise TimeoutError(f"MPIComm: rank {self.rank} waited {self.timeout} s for {rows.dtype} rows of shape {rows.shape[1:]}")
+        return to_device(arrived) if staged else arrived
 
 
-def _words(array) -> Any:
-    """The array as something that MPI has a type for."""
-    return array.view(np.uint16) if array.dtype.itemsize == 2 else array
+def _ended(request, timeout) -> bool:
+    """Whether the request ends within so many seconds."""
+    until = time.monotonic() + timeout
+    while not request.Test():
+        if time.monotonic() > until:
+            return False
+        time.sleep(1e-4)
+    return True
 
 
-def _row_type(rows):
+def row_type(rows) -> Any:
+    """MPI's datatype of a row."""
     from mpi4py.util import dtlib
-    return dtlib.from_numpy_dtype(_words(rows[:0]).dtype).Create_contiguous(int(np.prod(rows.shape[1:], dtype=np.int64))).Commit()
+    return dtlib.from_numpy_dtype(words(rows[:0]).dtype).Create_contiguous(int(np.prod(rows.shape[1:], dtype=np.int64))).Commit()
 
 
 def _starts(counts):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from moespec.op import Op, as_tuple
-from moespec.parallel._virtual import namespace
+from moespec.parallel._arrays import namespace
 
 
 class Own(NamedTuple):

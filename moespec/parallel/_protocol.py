@@ -38,12 +38,12 @@ class Communicator(Protocol):
     rank: int
     size: int
     traffic: Traffic
-    device: bool                    # whether `start` takes arrays of a device
 
     def start(self, rows: Any, send: np.ndarray, receive: np.ndarray) -> Pending:
         """All-to-all of rows: the first send[0] rows go to rank 0, the next send[1] to rank 1 ...; receive[r] rows come from rank r.
 
-        `rows` has shape [sum(send), ...] and is contiguous, the counts are int64[size]; what arrives is in the order of the ranks.
-        Every rank calls it, in the same order, with the same row shape and dtype.
+        `rows` has shape [sum(send), ...], the counts are int64[size]; what arrives is in the order of the ranks, and an array of the same
+        kind as `rows`: NumPy's, or CuPy's.  Every rank calls it, in the same order, with the same row shape and dtype, and leaves `rows`
+        alone until it has waited.
         """
         ...

@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from moespec.parallel._arrays import namespace
 from moespec.parallel._link import Link, blocks
-from moespec.parallel._virtual import namespace
 
 
 class Chunk(NamedTuple):

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from moespec.op import Arg, Op
-from moespec.parallel._virtual import namespace
+from moespec.parallel._arrays import namespace
 
 
 class Saved(NamedTuple):

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
+from moespec.parallel._arrays import namespace
 from moespec.parallel._protocol import Pending, Traffic
 
 
@@ -60,8 +60,6 @@ class _Hall:
 class VirtualComm:
     """One of the ranks that `virtual` runs."""
 
-    device = True
-
     def __init__(self, hall: _Hall, rank: int):
         self.hall, self.rank, self.size = hall, rank, hall.size
         self.traffic, self.calls = Traffic(), 0
@@ -78,14 +76,6 @@ class VirtualComm:
             if len(part) != n:
                 raise ValueError(f"virtual: rank {r} sent {len(part)} rows to rank {self.rank}, which expected {n}")
         return namespace(parts[0]).concatenate(parts)
-
-
-def namespace(array):
-    """The module whose functions work on `array`: NumPy or CuPy."""
-    name = type(array).__module__.partition(".")[0]
-    if name not in ("numpy", "cupy"):
-        raise TypeError(f"parallel: arrays must be NumPy's or CuPy's, got {type(array).__module__}.{type(array).__name__}")
-    return sys.modules[name]
 
 
 def virtual(ranks: int, work: Callable[[VirtualComm], Any], *, timeout: float = 60.0) -> list[Any]:
