@@ -48,6 +48,15 @@ def test_a_case_by_hand():
     assert sorted(placed.loads([9, 3, 2, 2]).tolist()) == [8, 8]
 
 
+@pytest.mark.parametrize(("load", "published"), [
+    ([90, 132, 40, 61, 104, 165, 39, 4, 73, 56, 183, 86], [5, 6, 5, 7, 8, 4, 3, 4, 10, 9, 10, 2, 0, 1, 11, 1]),
+    ([20, 107, 104, 64, 19, 197, 187, 157, 172, 86, 16, 27], [7, 10, 6, 8, 6, 11, 8, 9, 2, 4, 5, 1, 5, 0, 3, 1]),
+])
+def test_the_example_published_with_eplb(load, published):
+    """Two layers of 12 experts in 4 groups, 16 places on 8 ranks of 2 nodes."""
+    assert eplb(load, 8, slots=2, nodes=2, groups=4).slots.reshape(-1).tolist() == published
+
+
 def test_plain_placements():
     assert contiguous(5, 2).slots.tolist() == [[0, 1, 2], [3, 4, -1]]
     assert round_robin(5, 2).slots.tolist() == [[0, 2, 4], [1, 3, -1]]

@@ -90,6 +90,8 @@ def _check(cluster, group, tokens, overlap, limit, copies, form):
 
 def _placed(placement, load, done, group, nodes, spare):
     """The placement of one expert-parallel group; balanced within each of `nodes` equal groups of experts."""
+    if spare and placement != "eplb":
+        raise ValueError(f"simulate: spare={spare} places are for placement='eplb'")
     if isinstance(placement, Placement):
         if (placement.ranks, placement.experts) != (group, done.experts):
             raise ValueError(f"simulate: a placement of {placement.experts} experts on {placement.ranks} ranks; the layer has {done.experts}, "

@@ -95,15 +95,17 @@ def eplb(load, ranks: int, *, slots: int, nodes: int = 1, groups: int = 1) -> Pl
 
 
 def replicate(load, places: int) -> np.ndarray:
-    """[E]: copies of each expert, `places` in all; each further one to the highest load per copy, ties to the lower id."""
-    copies = np.ones(len(load), np.int64)
+    """[places]: every expert once, then each further replica, to the highest load per replica (ties to the lower id)."""
+    found = list(range(len(load)))
+    copies = [1] * len(load)
     heap = [(-each, expert) for expert, each in enumerate(load)]
     heapq.heapify(heap)
     for _ in range(places - len(load)):
         _, expert = heap[0]
         copies[expert] += 1
+        found.append(expert)
         heapq.heapreplace(heap, (-load[expert] / copies[expert], expert))
-    return copies
+    return np.array(found)
 
 
 def pack(weights, bins: int) -> np.ndarray:
@@ -121,9 +123,8 @@ def pack(weights, bins: int) -> np.ndarray:
 
 def _node(load, ranks, slots):
     """[ranks, slots]: experts of one node."""
-    copies = replicate(load, ranks * slots)
-    replica = np.repeat(np.arange(len(load)), copies)
-    return replica[pack((load / copies)[replica], ranks)]
+    replica = replicate(load, ranks * slots)
+    return replica[pack((load / np.bincount(replica))[replica], ranks)]
 
 
 def _check(load, ranks, slots, nodes, groups):
