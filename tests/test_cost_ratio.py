@@ -69,6 +69,16 @@ def test_uniform_counts_sent_by_the_collectives_are_the_closed_formula():
     assert sum(exchange.backward.sent) == ranks * t * found.bytes[1]
 
 
+def test_the_ratio_is_that_of_the_layer_as_it_runs():
+    """`network`, whose bytes an instrumented run confirms, for uniform counts."""
+    ranks, experts, t, d = 4, 16, 64, 8
+    spec = models.mixtral(experts, 32, 2)
+    moved = cost.network(spec, d, [t] * ranks, {"": np.full((ranks, experts), t * 2 // experts)}, dtype="float32")
+    found = cost.compute_to_communication(spec, d, ranks, wire="float32")
+    assert moved.forward["dispatch"].sent[0] + moved.forward["combine"].sent[0] == t * found.bytes[0]
+    assert moved.backward["combine_gradient"].sent[0] + moved.backward["dispatch_gradient"].sent[0] == t * found.bytes[1]
+
+
 def test_node_limited_routing_crosses_at_most_so_many_times():
     """V3 keeps 4 of 8 groups: 4 rows between nodes for 8 experts."""
     limited = cost.compute_to_communication(V3, WIDTH, 64, wire=MIXED, copies="node", nodes=8)

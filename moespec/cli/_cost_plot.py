@@ -23,7 +23,7 @@ def plot(found, path: str):
     figure.suptitle(f"{found['model']}, {found['tokens']} tokens, {found['dtype']}, {device['name']} (predicted from peaks)", color=INK, fontsize=13)
     _memory(left, found)
     _network(right, found)
-    figure.savefig(path, dpi=150)
+    figure.savefig(path, dpi=110)
 
 
 def _axes(axes, title, xlabel):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 
-from moespec import backend, conformance
+from moespec import backend, conformance, cost
 from moespec.registry import OPS
 
 
@@ -46,6 +46,8 @@ def specification(op) -> str:
     lines += ["Arguments", "---------"]
     lines += [f"  input  {a.name:14} [{a.shape}] {_kind(a)}" for a in op.inputs]
     lines += [f"  output {a.name:14} [{a.shape}] {_kind(a)}" for a in op.outputs]
+    forward, backward = cost.formula(op)
+    lines += ["", "Cost", "----", f"  {forward} FLOP forward, {backward} backward"]
     lines += ["", "Requirements", "------------", *(f"  {r.id}: {r.text}" for r in op.requirements)]
     lines += ["", "Cases", "-----", "  " + ", ".join(c.name for c in conformance.cases_of(op))]
     lines += ["  invalid: " + ", ".join(c.name for c, _, _ in op.invalid)] if op.invalid else []
