@@ -1,5 +1,6 @@
 """Expert parallelism on virtual ranks: what comes out is what one process computes."""
 
+import ml_dtypes
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -96,7 +97,7 @@ def test_chunks_change_nothing(name, chunks):
     same_bits(run(batch, 3, (2, 0, 2), chunks=chunks), run(batch, 3, (2, 0, 2)))
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float16"])
+@pytest.mark.parametrize("dtype", ["float32", "float16", ml_dtypes.bfloat16])
 def test_low_precision_travels_as_it_is(dtype):
     spec, params, x, how, dy = whole("mixtral", (12,))
     batch = spec, {n: p.astype(dtype) for n, p in params.items()}, x.astype(dtype), how, dy.astype(dtype)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from moespec import parallel
 from moespec.dispatch import plan
-from moespec.layer import Experts, LayerSpec, Router
+from moespec.layer import Experts, LayerSpec, Loss, Router
 from moespec.parallel import Broken, Link, LocalComm, virtual
 from moespec.parallel._route import Way, chunks_of
 
@@ -164,6 +164,32 @@ def test_ranks_that_disagree_about_the_layer_are_refused(change, message):
             parallel.forward(call.pop("spec"), parallel.shard(SPEC, params, comm.rank, 2), call.pop("x"), comm=comm, **call)
 
     virtual(2, work)
+
+
+@pytest.mark.parametrize(("give", "message"), [
+    (lambda r: {"dy": None if r else np.ones((3, 6))}, "ranks 0 and 1 differ in the cotangents that they are given"),
+    (lambda r: {"dy": np.ones((3, 6)), "dlosses": {"z_loss": 1.0 + r}}, "ranks 0 and 1 differ in dlosses"),
+])
+def test_cotangents_on_some_ranks_only_are_refused(give, message):
+    spec = LayerSpec(Router(k=2), Experts(4, 5), losses=(Loss("losses.z_loss"),))
+    params = spec.init(6, rng=0)
+
+    def work(comm):
+        _, saved = parallel.forward(spec, parallel.shard(spec, params, comm.rank, 2), np.ones((3, 6)), comm=comm)
+        with pytest.raises(ValueError, match=message):
+            parallel.backward(saved, **give(comm.rank))
+
+    virtual(2, work)
+
+
+def test_replicated_parameters_that_differ_are_refused():
+    def work(comm):
+        params = parallel.shard(SPEC, SPEC.init(6, rng=0), comm.rank, 3)
+        params["router.w"] = params["router.w"] + (1e-9 if comm.rank == 2 else 0.0)
+        with pytest.raises(ValueError, match="ranks 0 and 2 differ in the parameters that all have"):
+            parallel.forward(SPEC, params, np.ones((3, 6)), comm=comm)
+
+    virtual(3, work)
 
 
 def test_wrong_parameters_and_settings():

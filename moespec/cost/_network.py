@@ -21,7 +21,8 @@ from moespec.parallel import rank_program
 from moespec.program import lookup
 
 WORD = 8                    # bytes of an int64
-BATCH = 8                   # numbers in which a rank describes its part of the batch
+BATCH = 9                   # numbers in which a rank describes its part of the batch
+COTANGENTS = 2              # numbers in which a rank describes what backward starts from
 SHAPES = 3                  # numbers in which a rank describes what it exchanges, beside its counts
 By = dict[str, Traffic]
 
@@ -75,10 +76,12 @@ def network(spec, d_model: int, tokens, counts: Mapping[str, np.ndarray], *, dty
     steps = rank_program(spec, tokens, rows=rows, training=training, context=given_context, ordered=ordered, chunks=chunks)
     price = _Price(spec, tuple(tokens), table, _values(spec, d_model, sum(tokens), dtype, rows, training), check, chunks)
     forward: By = {}
-    price.add(forward, "batch", 1, all_gather([BATCH * WORD] * ranks), checks=True)
+    price.add(forward, "batch", 1, all_gather([BATCH * WORD] * ranks))
     for step in steps:
         price.forward(forward, step)
     backward: By = {}
+    if check:
+        price.add(backward, "cotangents", 1, all_gather([COTANGENTS * WORD] * ranks))
     for step in _reached(steps):
         price.backward(backward, step)
     return Network(forward, backward)
@@ -89,11 +92,11 @@ class _Price:
         self.spec, self.tokens, self.counts, self.values, self.check, self.chunks = spec, tokens, counts, values, check, chunks
         self.ranks = len(tokens)
 
-    def add(self, found: By, name, exchanges, *traffics, checks=True):
+    def add(self, found: By, name, exchanges, *traffics):
         """Enter traffic under its name, and what the ranks tell each other before every exchange under its own."""
         for traffic in traffics:
             found[name] = found[name] + traffic if name in found else traffic
-        if self.check and checks:
+        if self.check:
             each = all_gather([(SHAPES + 2 * self.ranks) * WORD] * self.ranks)
             for _ in range(exchanges):
                 found["check"] = found["check"] + each if "check" in found else each

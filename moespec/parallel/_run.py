@@ -13,9 +13,10 @@ from moespec.fuse import fuse
 from moespec.layer import LayerSpec, Out
 from moespec.layer._inputs import REPLAY, context_of, dtype_of, require_params, require_read
 from moespec.layer._run import gradients, results, seeds
-from moespec.parallel._batch import agree, follows_of_part, noise_of_part
+from moespec.parallel._batch import agree, agree_backward, follows_of_part, noise_of_part
 from moespec.parallel._link import Link
 from moespec.parallel._plan import Call, plan, shapes
+from moespec.parallel._shard import sharded
 from moespec.program import Impl
 
 
@@ -28,6 +29,7 @@ class Saved(NamedTuple):
     params: tuple[str, ...]
     shape: tuple[int, ...]
     resolve: Any
+    link: Link
 
 
 def forward(spec, params, x, *, comm, noise=None, rng=None, context=None, training=False, backend=None, keep=(),
@@ -58,7 +60,8 @@ def forward(spec, params, x, *, comm, noise=None, rng=None, context=None, traini
     chunks : int
         Cut the experts of a rank into so many parts: the rows of one travel while another is computed.
     check : bool
-        Let the ranks compare what they are about to exchange; a disagreement is a ValueError on every rank.
+        Let the ranks compare what they are about to exchange, and checksums of the parameters that all have; a disagreement is a
+        ValueError on every rank.
 
     Returns
     -------
@@ -70,13 +73,14 @@ def forward(spec, params, x, *, comm, noise=None, rng=None, context=None, traini
     Raises
     ------
     ValueError
-        What `moespec.forward` refuses; ranks that disagree about the layer, its settings or the shape of the batch.
+        What `moespec.forward` refuses; ranks that disagree about the layer, its settings, the shape of the batch or the replicated parameters.
     """
     if chunks < 1:
         raise ValueError(f"forward: chunks={chunks} is below 1")
     chosen = get_backend(backend, like=x)
     link, dtype, kept = Link(comm, chosen, check=check), dtype_of(chosen, x), _kept(keep)
-    batch = agree(link, spec, x, dtype, (training, kept, ordered, chunks, sorted(context or ())))
+    replicated = [params[name] for name in sorted(params) if name not in sharded(spec)]
+    batch = agree(link, spec, x, dtype, (training, kept, ordered, chunks, sorted(context or ())), replicated)
     context = context_of(spec, context or {}, x, chosen)
     require_params(params, shapes(spec, x.shape[-1], link.rank, link.size), x)
     noise = {n: chosen.from_numpy(a) for n, a in noise_of_part(spec, x, dtype, batch, noise, rng, training).items()}
@@ -89,7 +93,7 @@ def forward(spec, params, x, *, comm, noise=None, rng=None, context=None, traini
     values |= {name: chosen.from_numpy(make()) for name, make in made.items() if name in read and values.get(name) is None}
     resolve = resolver(chosen, link)
     trace = program.run(steps if keep == "all" else fuse(steps, chosen.ops(), kept), values, resolve)
-    return results(spec, chosen, trace.values, names, x), Saved(spec, chosen, trace, tuple(params), tuple(x.shape), resolve)
+    return results(spec, chosen, trace.values, names, x), Saved(spec, chosen, trace, tuple(params), tuple(x.shape), resolve, link)
 
 
 def backward(saved, dy=None, *, dlosses=None, **cotangents):
@@ -110,8 +114,14 @@ def backward(saved, dy=None, *, dlosses=None, **cotangents):
     -------
     Grads(x, params)
         The gradients of experts are this rank's, complete; those of all other parameters are complete and the same on every rank.
+
+    Raises
+    ------
+    ValueError
+        What `moespec.backward` refuses; cotangents, or `dlosses`, that differ between the ranks.
     """
     given = seeds(saved, dy, dlosses, cotangents)
+    agree_backward(saved.link, given, dlosses)
     return gradients(saved, program.run_backward(saved.trace, given, saved.resolve, saved.backend.add))
 
 
