@@ -13,7 +13,8 @@ import numpy as np
 from moespec.op import as_tuple
 from moespec.program import lookup
 
-CASES = 100                 # of an op's own test cases
+CASES = 100                 # of an op's own test cases, among which those that fit are looked for
+ENOUGH = 12                 # of those, to tell dimensions of equal size apart
 
 
 class Inner(NamedTuple):
@@ -76,7 +77,7 @@ def _alike(op, attrs, given):
         return len(attrs & _words(case.attrs)) - len(_words(case.attrs) - attrs) - len((there ^ given) - {"group"})
 
     best = max(map(agreement, cases))
-    return [case for case in cases if agreement(case) == best]
+    return [case for case in cases if agreement(case) == best][:ENOUGH]
 
 
 def _plain(arg, array):

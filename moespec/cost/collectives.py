@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from moespec import parallel
 from moespec.cost._require import count, counts_of
 
 
@@ -33,7 +34,7 @@ class Traffic:
 def blocks(n: int, ranks: int) -> tuple[int, ...]:
     """Sizes of `n` things cut into contiguous blocks, one a rank: the first n mod R blocks have one more (`np.array_split`)."""
     n, ranks = count("blocks", "n", n), count("blocks", "ranks", ranks, least=1)
-    return tuple(n // ranks + (r < n % ranks) for r in range(ranks))
+    return tuple(parallel.blocks(n, ranks).tolist())
 
 
 def all_to_all(counts, row_bytes: int) -> Traffic:
