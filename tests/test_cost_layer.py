@@ -147,6 +147,15 @@ class Measured:
             return array.nbytes // self.rows * self.live
         return array.nbytes
 
+    def gradients(self, step, saved):
+        """Bytes that the op's own backward returns, for inputs that were given."""
+        op, names = OPS[step.op], step.reads.split()
+        found = op.backward(saved, *(np.ones_like(self.trace.values[n]) for a, n in zip(op.outputs, step.writes.split(), strict=True)
+                                     if a.kind == "real"))
+        reads = dict(zip((a.name for a in op.inputs), names, strict=False))
+        pairs = zip(op.grads, found if isinstance(found, tuple) else (found,), strict=True)
+        return sum(self.size(d, a, reads.get(a.name, "-")) for a, d in pairs if reads.get(a.name, "-") != "-")
+
     def named(self, name):
         """Bytes of a value, its dead rows left out."""
         return next((self.size(self.trace.values[name], a, n) for s in self.trace.steps
@@ -183,6 +192,7 @@ def test_bytes_are_those_of_the_arrays(name):
         read, written, inner, names = real.line(step, saved)
         assert (line.forward.read, line.forward.written) == (read, written + (inner if line.backward.bytes else 0)), step
         if line.backward.bytes:
+            assert line.backward.written == real.gradients(step, saved), step
             kept |= dict.fromkeys(names, 0) | {id(saved): inner}
     assert priced.saved == sum(n if isinstance(name, int) else real.named(name) for name, n in kept.items())
 
