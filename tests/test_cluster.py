@@ -252,6 +252,8 @@ def test_clusters_of_known_devices():
     (lambda: simulate(cluster(4), SPEC, D, 1, copies="all"), "copies='all'"),
     (lambda: simulate(cluster(4), SPEC, D, 1, placement="best"), "placement='best'"),
     (lambda: simulate(cluster(4), SPEC, D, 1, placement=contiguous(16, 2)), "a placement of 16 experts on 2 ranks"),
+    (lambda: simulate(cluster(4), SPEC, D, 1, expert_parallel=0), "expert_parallel=0 does not divide"),
+    (lambda: simulate(cluster(10**5), SPEC, D, 4096, form="exact"), "form='exact' would draw"),
     (lambda: simulate(cluster(4), SPEC, D, 1, spare=1), "spare=1 places are for placement='eplb'"),
     (lambda: simulate(cluster(4), SPEC, D, 1, placement="eplb", spare=-4), "cannot hold 16 experts"),
     (lambda: simulate(cluster(4), SPEC, D, 1, wire="int4"), "simulate: wire dtype 'int4' is not one of"),

@@ -15,6 +15,7 @@ from moespec.cost.cluster_work import wires, work
 from moespec.cost.placement import Placement, contiguous, eplb, round_robin
 
 EXACT = 1 << 23                  # up to so many tokens times experts or ranks, tokens are drawn one by one
+MOST = EXACT << 7                # and no further, even when asked to
 
 
 def simulate(cluster: Cluster, spec, d_model: int, tokens_per_rank: int, *, load: Load = Uniform(), placement: Placement | str = "contiguous",  # noqa: B008
@@ -53,7 +54,7 @@ def simulate(cluster: Cluster, spec, d_model: int, tokens_per_rank: int, *, load
         Numbers that do not fit together, or a layer whose tokens do not choose.
     """
     done = work(spec, d_model)
-    group = expert_parallel or cluster.ranks
+    group = cluster.ranks if expert_parallel is None else expert_parallel
     _check(cluster, group, tokens_per_rank, overlap, node_limit, copies, form)
     rng, per_node = np.random.default_rng(rng), min(cluster.per_node, group)
     nodes = group // per_node if node_limit else 1
@@ -63,8 +64,11 @@ def simulate(cluster: Cluster, spec, d_model: int, tokens_per_rank: int, *, load
     placed = _placed(placement, source, done, group, nodes, spare)
     if node_limit:
         source = Limited(load, _node_of(placed, per_node), done.k, node_limit)
+    drawn = cluster.ranks * tokens_per_rank * max(done.experts, group)
     if form == "auto":
-        form = "exact" if cluster.ranks * tokens_per_rank * max(done.experts, group) <= EXACT else "expected"
+        form = "exact" if drawn <= EXACT else "expected"
+    elif form == "exact" and drawn > MOST:
+        raise ValueError(f"simulate: form='exact' would draw {drawn} numbers, more than {MOST}; form='expected' needs none of them")
     make = _exact if form == "exact" else expected
     flow = make(rng, source, placed, per_node, copies, tokens_per_rank, done.k, cluster.ranks // group)
     flow = _joined([flow], lambda parts: np.broadcast_to(parts[0], flow.rows.shape).reshape(-1))
