@@ -5,7 +5,7 @@ from __future__ import annotations
 from rich import box
 from rich.table import Table
 
-PREFIXES = (("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3))
+PREFIXES = (("P", 1e15), ("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3))
 
 
 def page(found):
@@ -50,7 +50,7 @@ def _table(title, *columns, caption=""):
     return table
 
 
-LEFT = ("op", "formula", "layout", "bound by", "backward formula")
+LEFT = ("op", "formula", "layout", "pass", "bound by", "backward formula")
 
 
 def _steps(found):
@@ -72,29 +72,31 @@ def _cells(name, line):
         number(work["flops"]), number(work["read"] + work["written"], "B"), f"{work['intensity']:.3g}")), number(line["saved"], "B")]
 
 
-RANKS = """Predicted from peaks, everything overlapped, even loads.  bytes/token and FLOP/byte: of the network; the routed experts' operations.
+RANKS = """Predicted from peaks, everything overlapped, even loads; bytes and FLOP/byte of the network, for the routed experts.
 gradients: bytes sent per step to add up parameters that several ranks hold, not in the times."""
 LAYOUTS = """B tokens on N = n m cores; D wide; P, p parameters of the dense layer and of an expert.
 S rows in the buffers of B/n tokens; e cores that share the experts."""
 
 
 def _ranks(found):
-    columns = ["ranks", "experts on", "bytes/token", "FLOP/byte", "compute", "memory", "network", "bound by"]
-    if found["training"]:
-        columns += ["FLOP/byte, step", "compute back", "network back", "bound back", "gradients"]
-    table = _table("Experts spread over ranks", *columns, caption=RANKS)
+    table = _table("Experts spread over ranks", "ranks", "experts on", "pass", "bytes/token", "FLOP/byte", "compute", "memory", "network", "bound by",
+                   *(["gradients"] if found["training"] else []), caption=RANKS if found["training"] else RANKS.partition("\n")[0])
     for row in found["ranks"]:
-        table.add_row(*_row(row, found["training"]))
+        for cells in _row(row, found["training"]):
+            table.add_row(*cells)
+        table.add_section()
     return table
 
 
 def _row(row, training):
-    there, back, ratio = row["forward"], row["backward"], row["flop_per_byte"]
-    cells = [f"{row['ranks']}", f"{row['expert_parallel']}", number(row["network_bytes_per_token"]["forward"], "B"), _ratio(ratio["forward"])]
-    cells += [seconds(there[name]) for name in ("compute", "memory", "network")] + [there["bound"]]
-    if not training:
-        return cells
-    return [*cells, _ratio(ratio["both"]), seconds(back["compute"]), seconds(back["network"]), back["bound"], number(row["gradient_bytes"], "B")]
+    """Forward; in training also backward, and both."""
+    sent, ratio, first = row["network_bytes_per_token"], row["flop_per_byte"], [f"{row['ranks']}", f"{row['expert_parallel']}"]
+    for way in ("forward", "backward") if training else ("forward",):
+        times = [seconds(row[way][name]) for name in ("compute", "memory", "network")]
+        yield [*first, way, number(sent[way], "B"), _ratio(ratio[way]), *times, row[way]["bound"]]
+        first = ["", ""]
+    if training:
+        yield ["", "", "both", number(sum(sent.values()), "B"), _ratio(ratio["both"]), "", "", "", "", number(row["gradient_bytes"], "B")]
 
 
 def _ratio(n):
