@@ -1,8 +1,10 @@
-"""What the pages show can be run, and does what they say."""
+"""What the pages and the docstrings show can be run, and does what they say."""
 
+import doctest
 import re
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,8 @@ from moespec.registry import OPS
 ROOT = Path(__file__).parent.parent
 TOP = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")]
 PAGES = [p for p in (*TOP, *sorted((ROOT / "docs").glob("*.md"))) if "```python" in p.read_text() and p.name != "start.md"]
+
+EXAMPLES = sorted(".".join(p.relative_to(ROOT).with_suffix("").parts) for p in (ROOT / "moespec").rglob("*.py") if ">>> " in p.read_text())
 
 
 def blocks(page):
@@ -55,6 +59,12 @@ def test_the_operation_and_the_backend_of_contributing_are_right(monkeypatch):
 def test_decisions_name_requirements_that_exist():
     named = re.findall(r"\b[A-Z][A-Z0-9_]*-\d+\b", (ROOT / "docs" / "decisions.md").read_text())
     assert set(named) - {r.id for op in OPS.values() for r in op.requirements} == set()
+
+
+@pytest.mark.parametrize("module", EXAMPLES)
+def test_examples_of_docstrings(module):
+    tried = doctest.testmod(import_module(module))
+    assert (tried.failed, tried.attempted > 0) == (0, True)
 
 
 def test_links_lead_somewhere():

@@ -8,15 +8,15 @@ LIGHT = {"line": "#57606a", "text": "#1f2328", "soft": "#57606a", "box": "#f6f8f
          "bug": "#8a1f2b", "bugbox": "#fdeeee", "bugedge": "#e3a3a8"}
 DARK = {"line": "#9198a1", "text": "#f0f6fc", "soft": "#a9b3bd", "box": "#1b222b", "edge": "#4a535e", "forward": "#6cb6ff", "backward": "#ffab70",
         "bug": "#ffb3b8", "bugbox": "#3a1f24", "bugedge": "#8d4a52"}
-# (name, what it does, what went wrong there in real libraries)
+# (name, what it does, what went wrong there in real libraries: docs/bugs.md)
 STEPS = (
     ("router", "x W", ("low-precision", "logits")),
     ("top-k", "score, select", ("ties, NaN,", "negative bias")),
-    ("weigh", "normalise", ("0 / 0,", "-inf chosen")),
-    ("drop", "capacity", ("off by one,", "wrong order")),
+    ("weigh", "normalise", ("0 / 0,", "scaled twice")),
+    ("drop", "capacity", ("formula", "without E")),
     ("plan", "permute", ("-1 as an", "address")),
     ("experts", "grouped matmul", ("empty expert,", "unwritten rows")),
-    ("combine", "weighted sum", ("dropped token,", "lost gradient")),
+    ("combine", "weighted sum", ("bfloat16 sums,", "no fixed order")),
 )
 WIDTH, LEFT, STEP, BOX = 1020, 62, 130, 104
 

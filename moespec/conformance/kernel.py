@@ -56,6 +56,14 @@ def check(op: str, *, forward: Callable, backward: Callable | None = None, from_
     Returns
     -------
     Report
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from moespec.conformance import check
+    >>> report = check("experts.relu", forward=lambda x: np.abs(x), raises=False)
+    >>> report.failures[0].id
+    'relu-forward-float32-normal'
     """
     if op not in OPS:
         raise ValueError(f"check: no op is called {op!r}; `moespec ops` lists them")

@@ -59,6 +59,17 @@ def drop(indices, priority=None, noise=None, group=None, *, experts, capacity, o
     References
     ----------
     Lepikhin et al. 2020, algorithm 1; Fedus et al. 2021, eq. 3; Riquelme et al. 2021, section 3.3 (batch priority).
+
+    Examples
+    --------
+    Both tokens want expert 0 first, and it has room for one assignment:
+
+    >>> import numpy as np
+    >>> from moespec import dispatch
+    >>> kept, _ = dispatch.drop(np.array([[0, 1], [0, 1]]), experts=2, capacity=1)
+    >>> kept
+    array([[ 0,  1],
+           [-1, -1]])
     """
     OP.admit(indices, priority, noise, group, experts=experts, capacity=capacity, order=order)
     if capacity is None:

@@ -44,6 +44,19 @@ def plan(indices, *, experts, rows=None):
     ------
     ValueError
         An id outside -1 .. E-1; more live assignments than `rows`.
+
+    Examples
+    --------
+    Two tokens, two experts; the second token has one of them only:
+
+    >>> import numpy as np
+    >>> from moespec import dispatch
+    >>> plan, _ = dispatch.plan(np.array([[1, 0], [1, -1]]), experts=2)
+    >>> plan.token, plan.offsets
+    (array([ 0,  0,  1, -1]), array([0, 1, 3]))
+    >>> plan.row
+    array([[ 1,  0],
+           [ 2, -1]])
     """
     dims = OP.admit(indices, experts=experts, rows=rows)
     ids = indices.ravel()

@@ -35,6 +35,16 @@ def topk(scores, indices=None, *, k=None):
     References
     ----------
     Shazeer et al. 2017, eq. 5 (KeepTopK; the paper gives no tie rule, this is ours).
+
+    Examples
+    --------
+    Of two that are equal the lower id comes first, and a NaN before both:
+
+    >>> import numpy as np
+    >>> from moespec import gates
+    >>> indices, _ = gates.topk(np.array([[1.0, 3.0, 3.0, np.nan]]), k=3)
+    >>> indices
+    array([[3, 1, 2]])
     """
     OP.admit(scores, indices, k=k)
     chosen = indexing.select(scores, k, indices)

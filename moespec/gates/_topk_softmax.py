@@ -53,6 +53,16 @@ def topk_softmax(logits, indices=None, *, k=None):
     References
     ----------
     Shazeer et al. 2017, eqs 3 and 5.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from moespec import gates
+    >>> (indices, weights), saved = gates.topk_softmax(np.array([[0.0, 1.0, 1.0]]), k=2)
+    >>> indices, weights
+    (array([[1, 2]]), array([[0.5, 0.5]]))
+    >>> gates.topk_softmax_backward(saved, np.array([[1.0, 0.0]]))
+    array([[ 0.  ,  0.25, -0.25]])
     """
     dims = OP.admit(logits, indices, k=k)
     l = numerics.widen(logits)

@@ -78,6 +78,19 @@ def forward(spec, params, x, *, noise=None, rng=None, context=None, training=Fal
     ------
     ValueError
         A parameter or context array that is missing, left over, or of the wrong shape.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import moespec
+    >>> from moespec.models import mixtral
+    >>> spec = mixtral(8, 16)
+    >>> params = spec.init(4, rng=0)
+    >>> out, saved = moespec.forward(spec, params, np.ones((2, 3, 4)))
+    >>> out.y.shape, out.routing.indices.shape
+    ((2, 3, 4), (6, 2))
+    >>> sorted(moespec.backward(saved, out.y).params)
+    ['experts.w_down', 'experts.w_gate', 'experts.w_up', 'router.w']
     """
     chosen = get_backend(backend, like=x)
     tokens = x.reshape((-1, x.shape[-1]))

@@ -48,6 +48,15 @@ def load_balance(probs, indices, mask=None, *, choices=None, normalizer="assignm
     References
     ----------
     Fedus et al. 2021, eqs 4-6 (alpha is the layer's coefficient); Lepikhin et al. 2020 print it without the factor E^2.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from moespec import losses
+    >>> even, _ = losses.load_balance(np.full((4, 2), 0.5), np.array([[0], [1], [0], [1]]))
+    >>> one, _ = losses.load_balance(np.array([[1.0, 0.0]] * 4), np.array([[0]] * 4))
+    >>> float(even), float(one)
+    (1.0, 2.0)
     """
     dims = OP.admit(probs, indices, mask, choices=choices, normalizer=normalizer)
     return weigh_means(probs, dims.E * fractions(indices[:, :choices], dims.E, mask, normalizer), mask)
