@@ -38,3 +38,14 @@ def test_a_new_report_replaces_its_own_predecessor_only(standing, tmp_path):
     assert "2026-03-04" in page
     assert "2026-01-02" in page
     assert len(json.loads((tmp_path / "record.json").read_text())) == 2
+
+
+def test_requirements_have_a_record_of_their_own(tmp_path):
+    results = [Result("gates.topk", "requirement", "float32", f"c{i}", s, requirement=r)
+               for i, (s, r) in enumerate([("pass", "TOPK-1"), ("fail", "TOPK-1"), ("pass", "TOPK-2"), ("skip", "TOPK-3")])]
+    save([Report("acme", "a card", results=results, date="2026-01-02")], tmp_path / "new.json")
+    main(["standing", str(tmp_path / "new.json"), "--record", str(tmp_path / "record.json"), "--out", str(tmp_path / "page.md"),
+          "--requirements", str(tmp_path / "requirements.json")])
+    (entry,) = json.loads((tmp_path / "requirements.json").read_text())
+    assert entry["requirements"] == {"float32": {"TOPK-1": "1 of 2 failed", "TOPK-2": "1"}}
+    assert (entry["backend"], entry["execution"], entry["date"]) == ("acme", "real", "2026-01-02")

@@ -7,9 +7,8 @@ from rst import WIDE, heading, literal, plain, table
 from moespec.registry import OPS
 
 
-def requirements(standing) -> str:
+def requirements(recorded) -> str:
     """The page of every requirement."""
-    recorded = [e for e in standing if e.get("requirements")]
     columns = [(e, d) for e in recorded for d in e["requirements"]]
     count = sum(len(op.requirements) for op in OPS.values())
     lines = WIDE + heading("Requirements")

@@ -19,9 +19,9 @@ FOLDERS = ("spec", "api", "site")
 def write(app) -> None:
     """Every generated page; one that did not change is left alone, so that it is not read again."""
     docs = Path(app.srcdir)
-    standing = json.loads((docs / "reports" / "standing.json").read_text())
+    standing, requirements = (json.loads((docs / "reports" / f"{name}.json").read_text()) for name in ("standing", "requirements"))
     pages = operations.pages(standing) | reference.pages(app.config.autodoc_mock_imports) | hubs.pages(docs)
-    pages |= {"site/zoo.rst": zoo.page(), "site/requirements.rst": evidence.requirements(standing)}
+    pages |= {"site/zoo.rst": zoo.page(), "site/requirements.rst": evidence.requirements(requirements)}
     for folder in FOLDERS:
         for old in (docs / folder).glob("*"):
             if str(old.relative_to(docs)) not in pages:

@@ -126,4 +126,6 @@ def _cost(op):
 def _standing(op, standing):
     rows = [(e["backend"], e["execution"], "builds" if e["execution"] == "compiled" else "checks", *map(str, e["ops"][op.name]), e["date"])
             for e in standing if op.name in e["ops"]]
+    if not rows:
+        return ["New: the record of :doc:`where the backends stand </standing>` is older. ``moespec verify --op " + op.name + "`` tells.", ""]
     return [*table(("backend", "was", "", "executed", "failed", "on"), rows), ":doc:`What these words mean </standing>`.", ""]

@@ -38,6 +38,7 @@ def add_to(commands):
     table.add_argument("files", nargs="*", metavar="FILE.json")
     table.add_argument("--record", required=True, metavar="STANDING.json", help="what is known so far; a report replaces its predecessor")
     table.add_argument("--out", required=True, metavar="FILE.md")
+    table.add_argument("--requirements", metavar="REQUIREMENTS.json", help="a record of requirement x dtype too")
     table.set_defaults(run=_standing)
 
 
@@ -65,7 +66,10 @@ def _report(options):
 
 
 def _standing(options):
-    standing.update([report for file in options.files for report in saved.load(file)], options.record, options.out)
+    reports = [report for file in options.files for report in saved.load(file)]
+    standing.update(reports, options.record, options.out)
+    if options.requirements:
+        standing.update_requirements(reports, options.requirements)
     return 0
 
 

@@ -15,14 +15,22 @@ ORDER = ("real", "emulated", "compiled")
 
 def update(reports, record, out):
     """Put `reports` into the file `record` and write the table to `out`."""
+    Path(out).write_text(table(_replace([_entry(report) for report in reports], record)))
+
+
+def update_requirements(reports, record):
+    """Put what `reports` found of every requirement into the file `record`."""
+    _replace([{**_origin(report), "requirements": _requirements(report)} for report in reports], record)
+
+
+def _replace(new, record):
+    """Entries of the file with `new` ones, each in the place of the one before of its backend and kind; the file holds them."""
     record = Path(record)
     known = {(e["backend"], e["execution"]): e for e in (json.loads(record.read_text()) if record.exists() else [])}
-    for report in reports:
-        entry = _entry(report)
-        known[entry["backend"], entry["execution"]] = entry
+    known |= {(e["backend"], e["execution"]): e for e in new}
     entries = sorted(known.values(), key=lambda e: (ORDER.index(e["execution"]), e["backend"]))
     record.write_text(json.dumps(entries, indent=1) + "\n")
-    Path(out).write_text(table(entries))
+    return entries
 
 
 def table(entries) -> str:
@@ -39,25 +47,29 @@ def table(entries) -> str:
 
 
 def _entry(report):
-    """Counts an op, [executed, failed]; and of every requirement in every dtype."""
+    """Counts an op, [executed, failed]."""
     ops: dict[str, list[int]] = {}
     for r in report.results:
         if r.status != "skip" and r.op in OPS:
             counts = ops.setdefault(r.op, [0, 0])
             counts[0] += 1
             counts[1] += r.status == "fail"
-    name = report.backend.removesuffix(f"-{report.execution}")            # an emulated cupy is told from the real one by its column
-    return {"backend": name, "execution": report.execution, "device": report.device, "date": report.date, "ops": ops,
-            "requirements": _requirements(report)}
+    return {**_origin(report), "ops": ops}
+
+
+def _origin(report):
+    """Who, how, where and when; an emulated cupy is told from the real one by its kind."""
+    name = report.backend.removesuffix(f"-{report.execution}")
+    return {"backend": name, "execution": report.execution, "device": report.device, "date": report.date}
 
 
 def _requirements(report):
     """dtype -> requirement -> what its cell says."""
     found: dict[str, dict[str, str]] = {}
     for (requirement, dtype), statuses in report.requirements().items():
-        counts = [sum(n for s, n in statuses.items() if s != "skip"), statuses["fail"]]
-        if counts[0]:
-            found.setdefault(dtype, {})[requirement] = _cell(counts)
+        executed = sum(n for status, n in statuses.items() if status != "skip")
+        if executed:
+            found.setdefault(dtype, {})[requirement] = _cell([executed, statuses["fail"]])
     return found
 
 
