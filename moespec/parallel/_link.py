@@ -64,7 +64,7 @@ class Link:
         parts = self.exchange(name, flat, sizes, np.full(self.size, own)).reshape(self.size, own)
         total = parts[0].astype(acc(array.dtype))
         for part in parts[1:]:
-            total = total + part.astype(total.dtype)
+            total = total + part                                  # in the wider dtype
         return self.all_gather(name, total.astype(array.dtype), sizes).reshape(array.shape)
 
     def _counted(self, name, rows, send, receive):
