@@ -63,8 +63,8 @@ def thin(values, steps, points=40):
 
 
 def write_report(path, found, steps, **more):
-    """The results as JSON: a setting's name is its fields joined by commas."""
-    runs = {",".join(map(str, setting)): results for setting, results in found.items()}
+    """The results as JSON, a line for each run; a setting's name is its fields joined by commas."""
     head = {"date": date.today().isoformat(), "python": platform.python_version(), "numpy": np.__version__, "steps": steps, **more}
+    runs = (json.dumps(",".join(map(str, setting))) + ": [\n" + ",\n".join(map(json.dumps, results)) + "]" for setting, results in found.items())
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({**head, "runs": runs}, indent=1) + "\n")
+    path.write_text(json.dumps(head)[:-1] + ', "runs": {\n' + ",\n".join(runs) + "}}\n")
