@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 import shazeer_table6
+import switch_miniature
 
 DOCS = Path(__file__).parent.parent / "docs"
-SETTINGS = {shazeer_table6: list(shazeer_table6.PAPER)}
+SETTINGS = {shazeer_table6: list(shazeer_table6.PAPER), switch_miniature: switch_miniature.CAPACITY + switch_miniature.PRECISION}
 
 
 def report(script):
