@@ -21,6 +21,7 @@ from moespec import experts, gates, losses, numerics
 VOWELS = ("iy", "ih", "aa", "ah")                        # heed, hid, hod, hud: [i], [I], [a], [A] of the paper
 NAMES = ("heed", "hid", "hod", "hud")
 STEP, CRITERION, CAP = 1.0, 0.08, 6000
+STEPS = (0.5, 1.0, 2.0, 4.0)
 LOSSES = {"cooperation": losses.cooperation, "specialisation": losses.specialisation, "mixture_nll": losses.mixture_nll}
 PULL = {"cooperation": losses.cooperation_backward, "specialisation": losses.specialisation_backward,
         "mixture_nll": losses.mixture_nll_backward}
@@ -96,12 +97,15 @@ class Mixture:
 
 
 class Net:
-    """One hidden layer of sigmoids, a softmax over the classes, squared error: the losses see it as a mixture of one."""
+    """One hidden layer of sigmoids, a softmax over the classes, squared error times `share`: the losses see it as a mixture of one.
+
+    With half the squared error its loss is that of a mixture likelihood (1.3) with one expert: the scale of the gradients is the same.
+    """
 
     loss = "cooperation"
 
-    def __init__(self, hidden):
-        self.name = f"BP {hidden} hidden"
+    def __init__(self, hidden, share=1.0):
+        self.name, self.share = f"BP {hidden} hidden", share
         self.shapes = {"in.w": (2, hidden), "in.b": (hidden,), "out.w": (hidden, 4), "out.b": (4,)}
 
     def forward(self, p, x):
@@ -117,7 +121,7 @@ class Net:
     def step(self, p, x, target):
         classes, (first, hidden, second, soft) = self.forward(p, x)
         _, saved = losses.cooperation(np.ones((len(x), 1)), classes[:, None, :], target)
-        _, doutputs = losses.cooperation_backward(saved, 1.0)
+        _, doutputs = losses.cooperation_backward(saved, self.share)
         dhidden, dw2, db2 = gates.linear_backward(second, gates.softmax_backward(soft, doutputs[:, 0]))
         _, dw1, db1 = gates.linear_backward(first, dhidden * hidden * (1 - hidden))      # the sigmoid's derivative: the script's own
         return classes, {"in.w": dw1, "in.b": db1, "out.w": dw2, "out.b": db2}
@@ -128,23 +132,23 @@ class Net:
 
 # ---- training --------------------------------------------------------------------------------------------------------
 
-def train(system, x, target, rng, cap):
+def train(system, x, target, rng, cap, step=STEP):
     """Batch gradient descent to the criterion: (parameters, epochs, whether it was reached)."""
     p = start(system.shapes, rng)
     for epoch in range(cap):
         y, grads = system.step(p, x, target)
         if ((target - y) ** 2).mean() < CRITERION:
             return p, epoch, True
-        p = {name: value - STEP * grads[name] for name, value in p.items()}
+        p = {name: value - step * grads[name] for name, value in p.items()}
     return p, cap, False
 
 
-def simulate(system, seed, cap):
+def simulate(system, seed, cap, step=STEP):
     """One simulation: a split, a start, a training run."""
     x, label, speaker, kind = vowels()
     rng = np.random.default_rng(seed)
     fit = split(speaker, kind, rng)
-    p, epochs, reached = train(system, x[fit], np.eye(4)[label[fit]], rng, cap)
+    p, epochs, reached = train(system, x[fit], np.eye(4)[label[fit]], rng, cap, step)
     right = system.predict(p, x).argmax(1) == label
     return {"epochs": epochs, "reached": reached, "train": 100 * right[fit].mean(), "test": 100 * right[~fit].mean(),
             "used": system.used(p, x[fit]), "params": p, "fit": fit}
@@ -156,9 +160,20 @@ def systems():
 
 def run_all(seeds, cap):
     """Results by (name, loss): a list over seeds."""
-    found = {(s.name, s.loss): [None] * seeds for s in systems()}
+    return run({(s.name, s.loss): (s, STEP) for s in systems()}, seeds, cap)
+
+
+def run_steps(seeds, cap):
+    """Results by (name, step size), every system with gradients of the same scale."""
+    compared = (Mixture(4, "mixture_nll"), Mixture(8, "mixture_nll"), Net(6, 0.5), Net(12, 0.5))
+    return run({(s.name, step): (s, step) for s in compared for step in STEPS}, seeds, cap)
+
+
+def run(wanted, seeds, cap):
+    """A list over seeds for every (system, step size)."""
+    found = {key: [None] * seeds for key in wanted}
     with ProcessPoolExecutor() as pool, Progress(console=Console(stderr=True), transient=True) as bar:
-        jobs = {pool.submit(simulate, s, seed, cap): ((s.name, s.loss), seed) for s in systems() for seed in range(seeds)}
+        jobs = {pool.submit(simulate, system, seed, cap, step): (key, seed) for key, (system, step) in wanted.items() for seed in range(seeds)}
         for job in bar.track(as_completed(jobs), total=len(jobs), description="training"):
             key, seed = jobs[job]
             found[key][seed] = job.result()
@@ -181,6 +196,23 @@ def table(found):
         equation = "squared error" if name.startswith("BP") else f"{EQUATION[loss]} {loss}"
         shown.add_row(name, equation, stat("epochs"), f"{sum(r['reached'] for r in runs)}/{len(runs)}", stat("train"), stat("test"), used, *paper)
     return shown
+
+
+def table_of_steps(found):
+    """Epochs to the criterion at equal step size, and the paper's, whose step sizes are not known."""
+    shown = Table(title="epochs to the criterion by step size, mean (sd) of the runs that reach it")
+    for name in ("system", *(f"step {s:g}" for s in STEPS), "paper"):
+        shown.add_column(name, justify="left" if name == "system" else "right")
+    for name in dict.fromkeys(name for name, _ in found):
+        shown.add_row(name, *(epochs(found[name, step]) for step in STEPS), PAPER[name][0])
+    return shown
+
+
+def epochs(runs):
+    """Of the runs that reach the criterion; how many do, if not all."""
+    reached = np.array([r["epochs"] for r in runs if r["reached"]], float)
+    share = "" if len(reached) == len(runs) else f" {len(reached)}/{len(runs)}"
+    return f"{reached.mean():.0f} ({reached.std(ddof=min(1, len(reached) - 1)):.0f}){share}" if len(reached) else share.strip()
 
 
 def figure(found, path):
@@ -224,6 +256,7 @@ def main():
     options = parser.parse_args()
     found = run_all(1, 200) if options.quick else run_all(options.seeds, CAP)
     Console(width=150).print(table(found))
+    Console(width=150).print(table_of_steps(run_steps(1, 200) if options.quick else run_steps(options.seeds, CAP)))
     if options.out:
         options.out.mkdir(parents=True, exist_ok=True)
         figure(found, options.out / "vowels_1991.png")
