@@ -38,7 +38,8 @@ class Mixture:
         """(what gradient ascent climbs, its gradient by parameter): the penalised log-likelihood of `expect`, or less the error of a blend."""
         logits, to_gate = self.gate.forward(params, x)
         outputs, to_experts = self.experts.outputs(params, x)
-        value, dlogits, doutputs, grads = (self._likelihood if loss == "likelihood" else self._blend)(params, logits, outputs, y, loss)
+        climbed = self._likelihood(params, logits, outputs, y) if loss == "likelihood" else _blend(loss, logits, outputs, y)
+        value, dlogits, doutputs, grads = climbed
         _add(grads, to_gate(dlogits))
         _add(grads, {"experts.w": to_experts(doutputs)})
         for part in (self.gate, self.experts):
@@ -47,7 +48,7 @@ class Mixture:
             _add(grads, dprior)
         return value, grads
 
-    def _likelihood(self, params, logits, outputs, y, loss):
+    def _likelihood(self, params, logits, outputs, y):
         evidence, to_outputs = self.experts.evidence(params, outputs, y)
         found, saved = losses.mixture_likelihood(logits, evidence)
         dlogits, devidence = losses.mixture_likelihood_backward(saved, -float(len(y)), None)
@@ -58,18 +59,19 @@ class Mixture:
             grads["gate.log_priors"] = dpriors
         return value, dlogits, doutputs, grads
 
-    def _blend(self, params, logits, outputs, y, loss):
-        """Eqs 1.1 and 1.2 of 1991, halved: the precision is left as it is."""
-        probs, soft = gates.softmax(logits)
-        error, saved = getattr(losses, loss)(probs, outputs, y)
-        dprobs, doutputs = getattr(losses, f"{loss}_backward")(saved, -len(y) / 2)
-        return -len(y) / 2 * float(error), gates.softmax_backward(soft, dprobs), doutputs, {}
-
     def predict(self, params, x):
         """The gate-weighted mean of the experts [T, C]."""
         logits, _ = self.gate.forward(params, x)
         outputs, _ = self.experts.outputs(params, x)
         return (gates.softmax(logits)[0][:, :, None] * self.experts.mean(outputs)).sum(1)
+
+
+def _blend(loss, logits, outputs, y):
+    """Less half the sum of errors of eq. 1.1 or 1.2 of 1991: no precision has a part in it."""
+    probs, soft = gates.softmax(logits)
+    error, saved = getattr(losses, loss)(probs, outputs, y)
+    dprobs, doutputs = getattr(losses, f"{loss}_backward")(saved, -len(y) / 2)
+    return -len(y) / 2 * float(error), gates.softmax_backward(soft, dprobs), doutputs, {}
 
 
 def _add(total, grads):
