@@ -3,12 +3,14 @@
 import json
 from pathlib import Path
 
+import loss_free
 import pytest
 import shazeer_table6
 import switch_miniature
 
 DOCS = Path(__file__).parent.parent / "docs"
-SETTINGS = {shazeer_table6: list(shazeer_table6.PAPER), switch_miniature: switch_miniature.CAPACITY + switch_miniature.PRECISION}
+SETTINGS = {shazeer_table6: list(shazeer_table6.PAPER), switch_miniature: switch_miniature.CAPACITY + switch_miniature.PRECISION,
+            loss_free: loss_free.SETTINGS}
 
 
 def report(script):
