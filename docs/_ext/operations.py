@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from public import FAMILIES
-from rst import dropdown, heading, literal, plain, summary, table, toctree
+from rst import columns, dropdown, heading, literal, plain, summary, table, toctree
 
 from moespec import conformance, cost
 from moespec.registry import OPS
@@ -108,13 +108,13 @@ def _requirements(op):
 
 def _cases(op):
     cases = conformance.cases_of(op)
-    rows = [(literal(c.name), ", ".join(sorted(c.tags)), literal(", ".join(f"{k}={v!r}" for k, v in c.attrs.items()))) for c in cases]
+    rows = [(c.name, " ".join(sorted(c.tags)), ", ".join(f"{k}={v!r}" for k, v in c.attrs.items())) for c in cases]
     tags = sorted({t for c in cases for t in c.tags})
     lines = [f"{len(cases)} inputs, in every dtype; their tags: {', '.join(tags)}.", ""]
-    lines += dropdown(f"The {len(cases)} cases", table(("case", "tags", "attributes"), rows, "40 25 35"))
+    lines += dropdown(f"The {len(cases)} cases: name, tags, attributes", columns(rows))
     if op.invalid:
-        wrong = [(literal(c.name), error.__name__, plain(re.sub(r"\\(.)", r"\1", message))) for c, error, message in op.invalid]
-        lines += dropdown(f"The {len(wrong)} inputs that are refused", table(("case", "error", "message"), wrong, "25 15 60"))
+        wrong = [(c.name, error.__name__, re.sub(r"\\(.)", r"\1", message)) for c, error, message in op.invalid]
+        lines += dropdown(f"The {len(wrong)} inputs that are refused: name, error, message", columns(wrong))
     return lines
 
 

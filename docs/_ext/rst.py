@@ -21,6 +21,13 @@ def table(head, rows, widths: str = "auto", classes: str = "") -> list[str]:
     return [*lines, ""]
 
 
+def columns(rows) -> list[str]:
+    """Many rows as aligned text: a tenth of the time of a table."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)
+    return [".. code-block:: text", "", *(f"   {line}" for line in lines), ""]
+
+
 def toctree(pages, hidden: bool = True, depth: int = 1) -> list[str]:
     """A table of contents; hidden ones make the navigation only."""
     return [".. toctree::", *(["   :hidden:"] if hidden else []), f"   :maxdepth: {depth}", "", *(f"   {page}" for page in pages), ""]
