@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from typing import Any
 
@@ -29,7 +30,8 @@ class MPIComm:
 
     Notes
     -----
-    Start the job as ``mpiexec -n 4 python -m mpi4py program.py``: without ``-m mpi4py`` a rank that raises leaves the others waiting.
+    Start the job as ``mpiexec -n 4 python -m mpi4py program.py``.  Without ``-m mpi4py`` an uncaught exception still ends all ranks (this
+    object sees to it), but a rank that calls `sys.exit` leaves the others waiting.
     """
 
     def __init__(self, comm: Any = None, *, timeout: float | None = None, direct: bool = False):
@@ -40,6 +42,8 @@ class MPIComm:
             comm = MPI.COMM_WORLD
         self.comm, self.timeout, self.direct, self.traffic = comm, timeout, direct, Traffic()
         self.rank, self.size = comm.Get_rank(), comm.Get_size()
+        if self.size > 1:
+            _end_all_on_error(comm)
 
     def start(self, rows, send, receive):
         xp, shape = namespace(rows), (int(receive.sum()), *rows.shape[1:])
@@ -70,6 +74,21 @@ def _ended(request, timeout) -> bool:
             return False
         time.sleep(1e-4)
     return True
+
+
+def _end_all_on_error(comm):
+    """Let an uncaught exception, once reported, end the job: the other ranks would wait for this one."""
+    if getattr(sys.excepthook, "ends_all", False):
+        return
+    report = sys.excepthook
+
+    def hook(*error):
+        report(*error)
+        sys.stderr.flush()
+        comm.Abort(1)
+
+    hook.ends_all = True  # type: ignore[attr-defined]
+    sys.excepthook = hook
 
 
 def row_type(rows) -> Any:

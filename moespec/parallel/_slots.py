@@ -25,14 +25,14 @@ class Saved(NamedTuple):
 def on_slots(op: Op) -> Op:
     """`op` of the experts with the rows of all experts on every rank: each computes those of its own, then all are gathered."""
     def forward(rows, offsets, *rest, link, unit, **attrs):
-        own, masks = Own.of(op, unit, rest, attrs, link)
-        if masks:
-            raise NotImplementedError(f"slots_{op.short}: no {', '.join(masks)} on slots")
+        own = Own.of(op, unit, rest, attrs, link)
+        if own.masks:
+            raise NotImplementedError(f"slots_{op.short}: no {', '.join(own.masks)} on slots")
         ends = link.host(offsets).astype(np.int64)
         last = np.concatenate([[0], np.cumsum(blocks(len(ends) - 1, link.size))])
         sizes = tuple(np.diff(ends[last]).tolist())
         start, stop = bounds(sizes, link.rank)
-        out, saved = own.forward(rows[start:stop], ends[last[link.rank]:last[link.rank + 1] + 1] - start, {}, ALL)
+        out, saved = own.forward(rows[start:stop], ends[last[link.rank]:last[link.rank + 1] + 1] - start, (), ALL)
         return link.all_gather("slots", out, sizes), Saved(own, saved, sizes)
 
     return replace(op, name=f"parallel.slots_{op.short}", forward=forward, backward=on_slots_backward, cases=lambda rng: (), invalid=(),

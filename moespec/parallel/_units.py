@@ -28,16 +28,16 @@ def exchanged(op: Op) -> Op:
     one is computed.
     """
     def forward(rows, offsets, *rest, link, unit, chunks=1, **attrs):
-        own, masks = Own.of(op, unit, rest, attrs, link)
+        own = Own.of(op, unit, rest, attrs, link)
         way = Way(link, chunks_of(link, offsets, chunks), len(rows))
         saved = Saved(way, own, [None] * chunks)
 
         def compute(n, rows, *masked):
             chunk = way.chunks[n]
-            out, saved.chunks[n] = own.forward(rows, chunk.offsets, dict(zip(masks, masked, strict=True)), chunk.experts)
+            out, saved.chunks[n] = own.forward(rows, chunk.offsets, masked, chunk.experts)
             return out
 
-        return way.through("dispatch", "combine", [rows, *masks.values()], compute), saved
+        return way.through("dispatch", "combine", [rows, *own.masks.values()], compute), saved
 
     return replace(op, name=f"parallel.{op.short}", forward=forward, backward=exchanged_backward, cases=lambda rng: (), invalid=(), requirements=())
 
