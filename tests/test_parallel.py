@@ -1,5 +1,7 @@
 """Expert parallelism on virtual ranks: what comes out is what one process computes."""
 
+from pathlib import Path
+
 import ml_dtypes
 import numpy as np
 import pytest
@@ -8,7 +10,7 @@ from hypothesis import strategies as st
 from parallel_cases import LAYERS, PAPERS, cuts, on_rank, reference, together, whole
 from test_families import NAMES, below, recorded
 
-from moespec import parallel
+from moespec import models, parallel
 from moespec.interop import hf
 from moespec.layer import Experts, Given, LayerSpec, Shared
 
@@ -137,6 +139,23 @@ def test_cotangents_of_any_value(ordered):
         np.testing.assert_allclose(d, want.params[name], rtol=0, atol=1e-12, err_msg=name)
 
 
+@pytest.mark.parametrize("ordered", [False, True])
+@pytest.mark.parametrize("name", ["mixtral", "switch2021", "shazeer2017_balanced", "base2021", "expert_choice2022", "remoe2024"])
+def test_given_indices_are_replayed(name, ordered):
+    """Also where the step that would choose looks at the whole batch."""
+    spec, params, x, how, dy = whole(name, (12,))
+    rng = np.random.default_rng(9)
+    ids = np.argsort(rng.random((12, spec.experts.n)), axis=1)[:, :spec.columns]
+    if name == "base2021":
+        ids = np.repeat(np.arange(4), 3)[:, None]
+    elif spec.columns == spec.experts.n:                      # column i holds i or -1; an expert has as many tokens as its capacity
+        ids = np.where(np.argsort(rng.random(ids.shape), axis=0) < 3, np.arange(spec.experts.n), -1)
+    batch = spec, params, x, {**how, "context": {"indices": ids}}, dy
+    want, got = reference(*batch), run(batch, 3, (5, 0, 7), ordered=ordered)
+    for key, array in want.items():
+        np.testing.assert_allclose(got[key], array, rtol=0, atol=0 if ordered else 1e-12 * (1 + np.abs(array).max(initial=0)), err_msg=key)
+
+
 def test_noise_is_that_of_the_whole_batch():
     import moespec
     spec, params, x, _, _ = whole("shazeer2017", (12,))
@@ -201,6 +220,12 @@ def test_another_backend(ordered):
         np.testing.assert_allclose(got[key], array, rtol=0, atol=1e-13 * (1 + np.abs(array).max(initial=0)), err_msg=key)
 
 
+def test_the_page_shows_what_a_rank_runs():
+    page = (Path(__file__).parent.parent / "docs" / "parallel.md").read_text()
+    shown = [line.split() for line in page.partition("the others:\n\n```\n")[2].partition("```")[0].splitlines()]
+    steps = parallel.rank_program(models.switch2021(8, 16), (6, 6))
+    assert shown == [[s.op, *s.reads.split(), "->", *s.writes.split()] for s in steps]
+
+
 def test_papers_are_all_there():
-    from moespec import models
     assert set(models.PAPERS) <= set(PAPERS)

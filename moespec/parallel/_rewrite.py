@@ -131,7 +131,7 @@ class _Rewriter:
             return self._step("gather_rows", f"{name} {self.plan_of[name][1]}", f"{self._fresh(name)}", label=f"gather {name}")
         if name in self.gathered:
             return self._step("again", f"{name} {self.gathered[name]}", self._fresh(name), sizes=sizes)
-        self.gathered[name] = f"{name}@given" if name in self.replayed else f"{name}@all"
+        self.gathered[name] = f"{name}@given" if name in self.replayed else f"{name}@all"         # before the program writes the name itself
         return self._step("gather", name, self.gathered[name], sizes=sizes, label=f"gather {name}")
 
     def _own(self, name):
@@ -156,6 +156,7 @@ class _Rewriter:
         for arg, name in zip(op.outputs, step.writes.split(), strict=True):
             by_token = arg.shape[:1] == "T" or _letter(arg) in letters
             self.gathered.pop(name, None)
+            self.replayed.discard(name)
             if _letter(arg) in plan:
                 self.plan_of[name] = plan[_letter(arg)]
             self.at[name] = LOCAL if local else WHOLE if by_token else SAME
