@@ -1,0 +1,17 @@
+"""The backends that can run here, and what a benchmark does with one."""
+
+from moespec.backend import known, load, status
+
+
+def real():
+    """Names of the backends that run on this machine; emulated ones tell nothing about time."""
+    found = [name for name in sorted({"numpy", *known()}) if status(name)[0]]
+    return [name for name in found if getattr(load(name), "execution", "real") == "real"]
+
+
+BACKENDS = real()
+
+
+def placed(backend, inputs):
+    """Arrays on the backend; None stays None."""
+    return tuple(None if array is None else backend.from_numpy(array) for array in inputs)
