@@ -10,6 +10,7 @@ def real():
 
 
 BACKENDS = real()
+HOST = [name for name in BACKENDS if load(name).host]
 
 
 def placed(backend, inputs):

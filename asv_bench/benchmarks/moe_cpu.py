@@ -15,98 +15,11 @@ from time import perf_counter, sleep
 
 import numpy as np
 
-from moespec import backward, forward
-from moespec.models import mixtral
-
-from .floor import grouped_products, ratio
+from .swiglu import ONE_TOKEN, Layer
 
 SHAPES = ["2048,512,1024,8,2", "2048,256,256,64,4", "512,512,1024,64,2", "4096,256,128,64,8", "64,1024,2048,8,2", "8,1024,2048,64,8"]
-ONE_TOKEN = "1,1024,2048,8,2"
 PAUSE = 0.05
 BURST = 4                       # calls
-
-
-class Layer:
-    """A layer of one shape (T, D, F, E, K), with everything that a candidate needs."""
-
-    def __init__(self, shape):
-        t, self.d, self.f, e, self.k = map(int, shape.split(","))
-        self.spec = mixtral(e, self.f, self.k)
-        self.weights = self.spec.init(self.d, rng=0, dtype="float32")
-        rng = np.random.default_rng(1)
-        self.x, self.dy = (rng.standard_normal((t, self.d)).astype("float32") for _ in range(2))
-
-    def forward(self):
-        return forward(self.spec, self.weights, self.x, backend="numba")
-
-    def step(self):
-        out, saved = self.forward()
-        return out.y, backward(saved, self.dy).x
-
-    def offsets(self):
-        ids = self.forward()[0].routing.indices
-        return np.concatenate([[0], np.cumsum(np.bincount(ids.ravel(), minlength=self.spec.experts.n))])
-
-    def floor(self):
-        return grouped_products(self.offsets(), self.d, self.f)
-
-    def saved_bytes(self):
-        """What forward keeps for backward beyond the inputs and the parameters."""
-        known = {id(_owner(a)) for a in (self.x, *self.weights.values())}
-        kept = {id(_owner(a)): _owner(a).nbytes for a in _arrays(self.forward()[1].trace.saved)}
-        return sum(size for key, size in kept.items() if key not in known)
-
-
-def _owner(array):
-    while isinstance(array.base, np.ndarray):
-        array = array.base
-    return array
-
-
-def _arrays(saved):
-    if isinstance(saved, np.ndarray):
-        yield saved
-    elif isinstance(saved, list | tuple):
-        for item in saved:
-            yield from _arrays(item)
-
-
-class MoeCpu:
-    """For asv: the layer alone, its ratio to the floor, its memory."""
-
-    params = (SHAPES,)
-    param_names = ("T,D,F,E,K",)
-    version = "1"
-
-    def setup(self, shape):
-        self.layer = Layer(shape)
-        self.layer.step()
-
-    def time_forward_backward(self, shape):
-        self.layer.step()
-
-    def peakmem_forward_backward(self, shape):
-        self.layer.step()
-
-    def track_ratio_to_gemm_floor(self, shape):
-        return ratio(self.layer.step, self.layer.floor())
-
-    def track_saved_bytes(self, shape):
-        return self.layer.saved_bytes()
-
-    track_ratio_to_gemm_floor.unit = "x the bare grouped products"
-    track_saved_bytes.unit = "bytes"
-
-
-class OneToken:
-    """For asv: the forward pass of a single token."""
-
-    def setup(self):
-        self.layer = Layer(ONE_TOKEN)
-        self.layer.forward()
-
-    def time_forward(self):
-        self.layer.forward()
 
 
 def candidates(layer, training=True):
