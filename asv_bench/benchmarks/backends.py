@@ -6,7 +6,10 @@ from moespec.backend import known, load, status
 def real():
     """Names of the backends that run on this machine; emulated ones tell nothing about time."""
     found = [name for name in sorted({"numpy", *known()}) if status(name)[0]]
-    return [name for name in found if getattr(load(name), "execution", "real") == "real"]
+    found = [name for name in found if getattr(load(name), "execution", "real") == "real"]
+    for name in found:
+        load(name).ops()                   # imported here, before asv forks a process for every benchmark
+    return found
 
 
 BACKENDS = real()
