@@ -21,7 +21,7 @@ def narrowed(name):
     """The declaration of a paper or family: as many experts and choices as published, every width 64."""
     if name in FAMILIES:
         sizes = FAMILIES[name].sizes
-        return FAMILIES[name].spec({**sizes, **{key: WIDTH for key in NAMED & set(sizes)}})
+        return FAMILIES[name].spec({**sizes, **dict.fromkeys(NAMED & set(sizes), WIDTH)})
     make = PAPERS[name]
     return make(**({"width": WIDTH} if "width" in inspect.signature(make).parameters else {}))
 
