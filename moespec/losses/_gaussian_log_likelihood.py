@@ -7,10 +7,8 @@ import numpy as np
 from moespec import corpus
 from moespec.losses._checks import near, reals
 from moespec.losses._cooperation import SHAPES
-from moespec.numerics import acc, widen
+from moespec.numerics import acc, constant, widen
 from moespec.op import Arg, Case, Op, Req
-
-LOG_2_PI = 1.8378770664093453
 
 
 class Saved(NamedTuple):
@@ -51,7 +49,8 @@ def gaussian_log_likelihood(outputs, target, log_precisions):
     error, log_precision = widen(target)[:, None, :] - widen(outputs), widen(log_precisions)
     with np.errstate(all="ignore"):
         precision = np.exp(log_precision)
-        evidence = 0.5 * error.shape[2] * (log_precision - LOG_2_PI) - 0.5 * (precision * (error * error).sum(2))
+        log_2_pi = np.log(constant(2 * np.pi, log_precision))             # rounded, in whatever a kernel computes in
+        evidence = 0.5 * error.shape[2] * (log_precision - log_2_pi) - 0.5 * (precision * (error * error).sum(2))
     return evidence.astype(acc(outputs)), Saved(error, precision, (outputs.dtype, log_precisions.dtype))
 
 

@@ -126,17 +126,22 @@ def _by_token(run):
     return np.isnan(total) | near(run, run.outputs.loss, total / n, size / n)
 
 
+def _roundings(run):
+    """Of a sum over experts: one each, and those of the exponent, since exp(joint - lse) is off by that many units."""
+    reach = sum(np.abs(a[np.isfinite(a)]).max(initial=0.0) for a in reals(run.inputs).values())
+    return (run.dims.E + 16) * run.unit + 4 * reach * min(run.unit, 2.0**-24)
+
+
 def _rows_sum_to_one(run):
     total = np.asarray(run.outputs.posterior, float).sum(1)
-    return np.isnan(total) | (np.abs(total - 1) <= (run.dims.E + 8) * run.unit)
+    return np.isnan(total) | (np.abs(total - 1) <= _roundings(run))
 
 
 def _gate_cancels(run):
     """A common shift of a token's logits changes nothing."""
     d = np.asarray(run.grads["logits"], float)
     size = np.abs(d).sum(1) + np.abs(np.asarray(run.grads["evidence"], float)).sum(1)
-    units = (run.dims.E + 16) * run.unit
-    return np.isnan(d).any(1) | (np.abs(d.sum(1)) <= units * size + 1e-7 * (run.dtype == "float16"))
+    return np.isnan(d).any(1) | (np.abs(d.sum(1)) <= _roundings(run) * size + 1e-7 * (run.dtype == "float16"))
 
 
 REQUIREMENTS = (
