@@ -20,6 +20,8 @@ ABOUT = {
     "project": "How the project is made, and how to take part.",
 }
 
+PARTS = re.compile(r"^(#+) (.+)$|!\[([^]]*)\]\(([^)]+\.(?:png|svg))\)", re.MULTILINE)          # a heading, or a picture
+
 
 def pages(docs: Path) -> dict[str, str]:
     """Path -> text."""
@@ -58,12 +60,17 @@ def _card(page, title, text, image=None):
 
 
 def _gallery(docs):
-    """Every page that has a picture; all examples are below it."""
+    """Every picture of a page under the heading that it stands below; all examples are in the contents."""
     cards = []
     for path in sorted([*docs.glob("examples/*.md"), *docs.glob("*.md")]):
-        picture = re.search(r"!\[[^]]*\]\(([^)]+\.(?:png|svg))\)", path.read_text())
-        if picture:
-            page = str(path.relative_to(docs).with_suffix(""))
-            cards += _card(f"/{page}", *_head(docs, page), "/" + str((path.parent / picture[1]).resolve().relative_to(docs.resolve())))
-    lines = [*heading("Gallery"), "Experiments, each one script; the plots are theirs.", "", ".. grid:: 1 1 2 3", "   :gutter: 3", "", *cards, ""]
+        page = str(path.relative_to(docs).with_suffix(""))
+        title_of_page, _ = _head(docs, page)
+        heading_now = title_of_page
+        for mark, title, alt, picture in PARTS.findall(path.read_text()):
+            heading_now = title if mark else heading_now
+            if picture:
+                where = "/" + str((path.parent / picture).resolve().relative_to(docs.resolve()))
+                cards += _card(f"/{page}", heading_now, f"{alt[:1].upper()}{alt[1:]}. *{title_of_page}*", where)
+    lines = [*heading("Gallery"), "Experiments and measurements; each plot is made by a script, and leads to its page.", "",
+             ".. grid:: 1 1 2 3", "   :gutter: 3", "   :class-container: gallery", "", *cards, ""]
     return "\n".join(lines + toctree([f"/examples/{path.stem}" for path in sorted(docs.glob("examples/*.md"))]))
