@@ -98,6 +98,7 @@ def test_every_model_is_in_the_zoo():
 
 
 def test_links_and_anchors_lead_somewhere():
+    """Links within the site.  Those that leave it are not followed: there is no network in tests."""
     wrong = []
     for path, page in pages().items():
         for link in page.links + page.loaded:
