@@ -18,6 +18,7 @@ ROUTED = ("switch2021,gshard2020,shazeer2017_hierarchical,shazeer2017_balanced,e
           "hash2021,jacobs1991,latent,pools,shared_weighted,switch2021_dropout")
 TRAFFIC = "mixtral,switch2021,gshard2020,vmoe2021,expert_choice2022,soft_moe2023,top_p2024,hash2021,deepseekmoe2024,pools,latent,peer2024"
 
+WAIT = 300              # seconds that a job of a hundred layers may take on a machine that is busy
 SUMMED = "switch2021,deepseekmoe2024,latent"
 
 
@@ -31,13 +32,13 @@ pytestmark = pytest.mark.skipif(launcher() is None or importlib.util.find_spec("
                                 reason="no mpiexec or no mpi4py: the extra `mpi-test` installs both")
 
 
-def start(ranks, script, *arguments, limit=60, runner=("-m", "mpi4py")):
+def start(ranks, script, *arguments, limit=WAIT, runner=("-m", "mpi4py")):
     environment = {**os.environ, "MPIEXEC_TIMEOUT": str(limit), "PYTHONPATH": os.pathsep.join([str(HERE), *sys.path])}
     command = [launcher(), "-n", str(ranks), sys.executable, *runner, str(HERE / script), *arguments]
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-def finish(job, limit=60):
+def finish(job, limit=WAIT):
     """Exit status, output and errors; a job that outlives its limit by 15 s is a failure."""
     try:
         out, err = job.communicate(timeout=limit + 15)
