@@ -10,6 +10,7 @@ from types import ModuleType
 from sphinx.ext.autodoc.mock import mock
 
 import moespec
+from moespec import registry
 
 FAMILIES = ("gates", "dispatch", "experts", "losses")
 
@@ -27,7 +28,8 @@ def names(module: ModuleType) -> list[str]:
         return [n for n in moespec.__all__ if n != "__version__" and not inspect.ismodule(getattr(moespec, n))]
     if hasattr(module, "__all__"):
         return sorted(module.__all__)
-    return [n for n, x in vars(module).items() if not n.startswith("_") and (n.isupper() or getattr(x, "__module__", None) == module.__name__)]
+    own = {n: x for n, x in vars(module).items() if not n.startswith("_") and (n.isupper() or getattr(x, "__module__", None) == module.__name__)}
+    return [n for n, x in own.items() if module is registry or x is not registry.OPS]
 
 
 def _open(name):

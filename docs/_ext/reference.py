@@ -6,7 +6,7 @@ import inspect
 import re
 
 from public import modules, names
-from rst import heading, literal, plain, summary, table, toctree
+from rst import heading, literal, summary, table, toctree
 
 import moespec
 from moespec.registry import OPS
@@ -17,7 +17,7 @@ PLACES = {f"moespec.{name}" for name in moespec.__all__}     # modules whose nam
 def pages(mocked) -> dict[str, str]:
     """Path -> text, of every public module and of their index."""
     found = modules(mocked)
-    rows = [(f":doc:`{m.__name__}`", plain(summary(m))) for m in found]
+    rows = [(f":doc:`{m.__name__}`", summary(m)) for m in found]
     index = [*heading("Public names"), "Everything that may be imported. Names with an underscore, and modules that are not listed, may change",
              "without notice.", ""]
     index += table(("module", "what is in it"), rows, "30 70") + toctree([m.__name__ for m in found])
@@ -42,7 +42,7 @@ def _text(module):
     """The module's docstring; columns stay columns."""
     lines = []
     for paragraph in (inspect.getdoc(module) or "").split("\n\n"):
-        columns = re.search(r"^\S.*\S {2,}\S", paragraph, re.MULTILINE)
+        columns = re.search(r"^\S.*[^\s.?!:] {2,}\S", paragraph, re.MULTILINE)
         lines += [".. code-block:: text", "", *(f"   {line}" for line in paragraph.splitlines())] if columns else paragraph.splitlines()
         lines.append("")
     return lines
@@ -60,7 +60,17 @@ def _directive(module, name):
         return [f".. autoclass:: {module.__name__}.{name}", *(["   :members:"] if _methods(thing) else []), ""]
     if callable(thing) and hasattr(thing, "__name__"):
         return [f".. autofunction:: {module.__name__}.{name}", ""]
-    return [f".. autodata:: {module.__name__}.{name}", "   :no-value:", ""]
+    return [f".. py:data:: {name}", "", f"   {_value(thing)}", ""]
+
+
+def _value(thing):
+    """A constant in a line, the same at every build."""
+    if not hasattr(thing, "__len__"):
+        return f"A {type(thing).__name__}." if " at 0x" in repr(thing) else literal(repr(thing))
+    if len(repr(thing)) < 150 and not isinstance(thing, frozenset):
+        return literal(repr(thing))
+    first = sorted(getattr(x, "__name__", getattr(x, "name", x)) for x in thing)[:4]
+    return f"A {type(thing).__name__} of {len(thing)}: {', '.join(map(literal, first))}, ..."
 
 
 def _methods(thing):
@@ -70,7 +80,7 @@ def _methods(thing):
 
 
 def _elsewhere(module):
-    rows = [(literal(n), f":py:obj:`{_home(getattr(module, n), n)}`", plain(summary(getattr(module, n))) if callable(getattr(module, n)) else "")
+    rows = [(literal(n), f":py:obj:`{_home(getattr(module, n), n)}`", summary(getattr(module, n)) if callable(getattr(module, n)) else "")
             for n in names(module)]
     return table(("name", "is", "what it does"), rows, "20 35 45")
 
