@@ -78,3 +78,32 @@ def test_without_mpi_there_is_a_reason(monkeypatch):
     assert reason.startswith("ModuleNotFoundError: import of mpi4py")
     with pytest.raises(NotImplementedError, match="mpi4py"):
         mpi.Link().setup({2: reason}, 2)
+
+
+PAGE = """<script src="https://hosts.example/jquery-3.3.1.min.js" integrity="sha256-Fg=" crossorigin="anonymous" onerror="js_load_failure()"></script>
+<script src="summarylist.js"></script><a href="https://elsewhere.example/">a link is no script</a>
+<link rel="stylesheet" href="https://hosts.example/bootstrap@3.1.1/dist/css/bootstrap.min.css" integrity="sha256-6V=" crossorigin="anonymous">"""
+
+
+def test_dashboard_loads_nothing_from_elsewhere(tmp_path):
+    import publish
+    page = publish.local(PAGE)
+    assert '<script src="v/jquery/dist/jquery.min.js" onerror="js_load_failure()"></script>' in page
+    assert '<link rel="stylesheet" href="v/bootstrap/dist/css/bootstrap.min.css">' in page
+    (tmp_path / "index.html").write_text(page)
+    assert publish.remote(tmp_path) == []
+    (tmp_path / "index.html").write_text(PAGE)
+    (tmp_path / "a.css").write_text("b {background: url('//hosts.example/c.png')}")
+    assert len(publish.remote(tmp_path)) == 3
+
+
+def test_dashboard_with_an_unknown_script_is_refused():
+    import publish
+    with pytest.raises(ValueError, match=r"loads https://hosts\.example/other\.js, which"):
+        publish.local('<script src="https://hosts.example/other.js"></script>')
+
+
+def test_the_planted_slowdown_still_finds_its_line():
+    import planted
+    assert (planted.ROOT / planted.FILE).read_text().count(planted.LINE) == 1
+    assert "dispatch.plan" in OPS
