@@ -42,7 +42,7 @@ FILES = {
     "/bootstrap.min.js": "bootstrap/dist/js/bootstrap.min.js",
     "/bootstrap.min.css": "bootstrap/dist/css/bootstrap.min.css",
 }
-KEPT = re.compile(r"licen[cs]e|readme|package\.json|dist/fonts/", re.IGNORECASE)        # beside the files themselves
+KEPT = re.compile(r"[^/]+/(LICENSE|README|package\.json|dist/fonts/)")                 # beside the files themselves
 TAG = re.compile(r'<(?:script|link)\b[^>]*\b(?:src|href)="((?:https?:)?//[^"]+)"[^>]*>')
 
 
@@ -79,7 +79,7 @@ def unpack(archive, target, package):
     with tarfile.open(archive) as tar:
         for member in tar:
             path = f"{package}/{member.name.partition('/')[2]}"
-            if member.isfile() and (path in FILES.values() or KEPT.search(path) and path.count("/") < 4):
+            if member.isfile() and (path in FILES.values() or KEPT.match(path)):
                 (target / path).parent.mkdir(parents=True, exist_ok=True)
                 (target / path).write_bytes(tar.extractfile(member).read())
 
