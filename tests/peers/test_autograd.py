@@ -82,6 +82,34 @@ def test_losses_of_1991(name):
     check(paper, [logits, outputs], [1.0], [loss], [dlogits, doutputs])
 
 
+@pytest.mark.parametrize("gate", ["tree", "gaussian"])
+def test_mixtures_of_1994(gate):
+    """The densities are those of torch.distributions; the responsibilities have a cotangent too."""
+    import torch
+    from torch.distributions import Normal
+    rng = np.random.default_rng(5)
+    outputs, target, logs, dh = rng.standard_normal((7, 6, 3)), rng.standard_normal((7, 3)), rng.standard_normal(6), rng.standard_normal((7, 6))
+    parts = [rng.standard_normal((7, 8))] if gate == "tree" else [rng.standard_normal(s) for s in ((7, 2), (6, 2), (6, 2), 6)]
+
+    def paper(*given):
+        *own, o, l = given
+        if gate == "tree":
+            prior = (torch.softmax(own[0][:, :2], 1)[:, :, None] * torch.softmax(own[0][:, 2:].reshape(7, 2, 3), 2)).reshape(7, 6)
+        else:
+            x, means, precisions, priors = own
+            prior = torch.exp(priors + Normal(means, torch.exp(-precisions / 2)).log_prob(x[:, None]).sum(2))
+            prior = prior / prior.sum(1, keepdim=True)
+        joint = prior * torch.exp(Normal(o, torch.exp(-l / 2)[:, None]).log_prob(torch.from_numpy(target)[:, None]).sum(2))
+        return -torch.log(joint.sum(1)).mean(), joint / joint.sum(1, keepdim=True)
+
+    logits, kept = gates.tree(*parts, branching=(2, 3)) if gate == "tree" else gates.gaussian(*parts)
+    evidence, gaussian = losses.gaussian_log_likelihood(outputs, target, logs)
+    found, saved = losses.mixture_likelihood(logits, evidence)
+    dlogits, devidence = losses.mixture_likelihood_backward(saved, 0.7, dh)
+    first = (gates.tree_backward(kept, dlogits),) if gate == "tree" else gates.gaussian_backward(kept, dlogits)
+    check(paper, [*parts, outputs, logs], [0.7, dh], found, [*first, *losses.gaussian_log_likelihood_backward(gaussian, devidence)])
+
+
 @pytest.mark.parametrize("activation", ["silu", "gelu", "gelu_tanh", "relu", "relu2"])
 def test_experts_moe_against_a_dense_sum(activation):
     import torch
