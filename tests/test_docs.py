@@ -1,6 +1,8 @@
 """What the pages and the docstrings show can be run, and does what they say."""
 
 import doctest
+import inspect
+import pkgutil
 import re
 import subprocess
 import sys
@@ -9,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+import moespec
 from moespec import conformance
 from moespec.registry import OPS
 
@@ -65,6 +68,15 @@ def test_decisions_name_requirements_that_exist():
 def test_examples_of_docstrings(module):
     tried = doctest.testmod(import_module(module))
     assert (tried.failed, tried.attempted > 0) == (0, True)
+
+
+def test_every_public_name_says_what_it_is():
+    modules = [moespec, *(import_module(f"moespec.{m.name}") for m in pkgutil.iter_modules(moespec.__path__) if not m.name.startswith("_"))]
+    public = {f"{m.__name__}.{name}": getattr(m, name) for m in modules for name in getattr(m, "__all__", ())}
+    public |= {f"{name}.{method}": f for name, c in list(public.items()) if inspect.isclass(c)
+               for method, f in vars(c).items() if not method.startswith("_") and inspect.isfunction(f)}
+    silent = [name for name, thing in public.items() if callable(thing) and not inspect.getdoc(thing)]
+    assert (silent, [m.__name__ for m in modules if not m.__doc__]) == ([], [])
 
 
 def test_links_lead_somewhere():

@@ -78,6 +78,7 @@ class Report:
         return table
 
     def to_dict(self):
+        """The report as `from_dict` reads it: plain JSON."""
         return {"backend": self.backend, "device": self.device, "seed": self.seed, "execution": self.execution, "date": self.date,
                 "executed": self.executed, "failed": len(self.failures), "results": [{"id": r.id, **asdict(r)} for r in self.results]}
 

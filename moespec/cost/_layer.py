@@ -37,6 +37,7 @@ class Work(NamedTuple):
         return self.flops / self.bytes if self.bytes else 0.0
 
     def plus(self, other: Work) -> Work:
+        """Both, number by number."""
         return Work(self.flops + other.flops, self.read + other.read, self.written + other.written)
 
 

@@ -35,6 +35,7 @@ class Link:
         self.rank, self.size = comm.rank, comm.size
 
     def host(self, array) -> np.ndarray:
+        """The array as one of NumPy, wherever it is."""
         return self.backend.to_numpy(array)
 
     def start(self, name: str, rows: Any, send, receive) -> Pending:
@@ -47,6 +48,7 @@ class Link:
         return self._counted(name, rows, send, receive)
 
     def exchange(self, name, rows, send, receive):
+        """What `start` begins, waited for: the rows that arrived."""
         return self.start(name, rows, send, receive).wait()
 
     def all_gather(self, name, rows, sizes):

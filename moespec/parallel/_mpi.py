@@ -46,6 +46,7 @@ class MPIComm:
             _end_all_on_error(comm)
 
     def start(self, rows, send, receive):
+        """See `Communicator.start`: one Ialltoallv."""
         xp, shape = namespace(rows), (int(receive.sum()), *rows.shape[1:])
         staged = xp is not np and not self.direct
         rows = to_host(xp.ascontiguousarray(rows)) if staged else xp.ascontiguousarray(rows)

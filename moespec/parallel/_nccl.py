@@ -43,6 +43,7 @@ class NCCLComm:
         return cls(comm.rank, comm.size, told[0].tolist())
 
     def start(self, rows, send, receive):
+        """See `Communicator.start`: one group of sends and receives on the current stream."""
         cupy, host = self.cupy, namespace(rows) is np
         rows = cupy.ascontiguousarray(cupy.asarray(rows))
         arrived = cupy.empty((int(receive.sum()), *rows.shape[1:]), rows.dtype)

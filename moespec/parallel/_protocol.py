@@ -18,10 +18,12 @@ class Traffic:
     received: Counter = field(default_factory=Counter)
 
     def add(self, name: str, sent: int, received: int):
+        """Count an exchange under its name."""
         self.sent[name] += sent
         self.received[name] += received
 
     def clear(self):
+        """Count from 0 again."""
         self.sent.clear()
         self.received.clear()
 

@@ -65,6 +65,7 @@ class VirtualComm:
         self.traffic, self.calls = Traffic(), 0
 
     def start(self, rows, send, receive):
+        """See `Communicator.start`: rows are laid out for the other threads."""
         number, self.calls = self.calls, self.calls + 1
         ends = np.cumsum(send)
         self.hall.post(number, self.rank, [rows[stop - n:stop] for n, stop in zip(send.tolist(), ends.tolist(), strict=True)])
