@@ -38,8 +38,7 @@ def main(argv=None):
         loud = continuous(clone, factor)
     print(quiet.stdout, loud.stdout, sep="\n")
     named = [line for line in loud.stdout.splitlines() if line.startswith("| +") and "dispatch.plan" in line]
-    print(f"a comment: exit status {quiet.returncode}, wanted 0; planted: exit status {loud.returncode}, wanted 1; named in {len(named)} lines", *named,
-          sep="\n")
+    print(f"a comment: exit status {quiet.returncode}, wanted 0", f"planted: exit status {loud.returncode}, wanted 1; named:", *named, sep="\n")
     return int(quiet.returncode != 0 or loud.returncode != 1 or not named)
 
 

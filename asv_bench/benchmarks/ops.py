@@ -7,7 +7,7 @@ from moespec.registry import OPS
 from .arguments import arguments
 from .backends import BACKENDS, placed
 
-TOKENS = [64, 1024]
+TOKENS = [1024]                  # another size is another process for every op: some 100 s more, even with --quick
 
 
 class Timed:
