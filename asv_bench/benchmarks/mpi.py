@@ -42,13 +42,13 @@ def measured(ranks):
 
 
 class Exchange(Measured):
-    """One exchange of rows, by bytes for each peer."""
+    """One exchange of rows, by what each peer gets."""
 
-    params = (RANKS, list(SIZES))
-    param_names = ("ranks", "bytes for each peer")
+    params = (RANKS, [size >> 10 for size in SIZES])
+    param_names = ("ranks", "KiB")
 
     def setup(self, cache, ranks, size):
-        self.found = amount(self.run_of(cache, ranks)["exchange"], size)
+        self.found = amount(self.run_of(cache, ranks)["exchange"], size << 10)
 
     def track_median(self, cache, ranks, size):
         return self.found["median"]
