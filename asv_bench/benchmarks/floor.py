@@ -1,10 +1,12 @@
-"""The floor of a layer's time: its grouped matrix products alone, on the real loads, with nothing around them."""
+"""The floor of a layer's time: its grouped matrix products alone, on the real loads, with nothing around them; of one token, reading."""
 
 from time import perf_counter
 
 import numpy as np
 
 from moespec.memory import aligned
+
+PARTS = 16              # of a matrix that is read, so that every thread has some
 
 
 def grouped_products(offsets, d, f, dtype="float32", seed=0):
@@ -39,6 +41,23 @@ def grouped_products(offsets, d, f, dtype="float32", seed=0):
                 np.matmul(x[s].T, dw[s], out=dgate)
 
     return run
+
+
+def reading(matrices):
+    """A function that loads every number of `matrices` once, by Numba's threads: who multiplies one row with them does no less."""
+    import numba
+    parts, sums = tuple(m.reshape(PARTS, -1) for m in matrices), np.zeros(len(matrices) * PARTS, matrices[0].dtype)
+
+    @numba.njit(parallel=True, fastmath=True)
+    def load(parts, sums):
+        for i in numba.prange(len(sums)):
+            part = parts[i // PARTS][i % PARTS]
+            total = part.dtype.type(0)
+            for j in range(len(part)):
+                total += part[j]
+            sums[i] = total
+
+    return lambda: load(parts, sums)
 
 
 def ratio(run, floor, repeats=7):

@@ -31,8 +31,7 @@ def candidates(layer, training=True):
         pass
     else:
         found["torch"] = _peer(peers, peers.Grouped, layer, training)
-    if training:
-        found["floor"] = layer.floor()
+    found["floor"] = layer.floor() if training else layer.reading()
     return found
 
 
@@ -94,7 +93,7 @@ def row(shape, rounds, training=True):
     rivals = [best[name] for name in ("torch", "transformers") if name in best]
     gain = min(rivals) / best["moespec"] if rivals else float("nan")
     cells = [f"{best[name]:.1f} / {np.median(times[name]):.1f}" if name in times else "" for name in ("moespec", "torch", "transformers", "floor")]
-    cells += [f"{gain:.2f}", f"{best['moespec'] / best['floor']:.2f}" if training else ""]
+    cells += [f"{gain:.2f}", f"{best['moespec'] / best['floor']:.2f}"]
     if training:
         bound = 8 * layer.x.shape[0] * layer.k * layer.f
         peaks = [f"{peak(name, shape):.0f}" for name in ("moespec", "torch") if name in times]

@@ -6,7 +6,7 @@ from moespec import backward, forward
 from moespec.models import mixtral
 
 from .backends import HOST
-from .floor import grouped_products, ratio
+from .floor import grouped_products, ratio, reading
 from .saved import saved_bytes
 
 SHAPES = ["2048,512,1024,8,2", "2048,256,256,64,4", "512,512,1024,64,2"]
@@ -33,6 +33,11 @@ class Layer:
     def offsets(self):
         ids = self.forward()[0].routing.indices
         return np.concatenate([[0], np.cumsum(np.bincount(ids.ravel(), minlength=self.spec.experts.n))])
+
+    def reading(self):
+        """The floor of one token: its experts' matrices, each read once."""
+        ids = self.forward()[0].routing.indices.ravel()
+        return reading([w[e] for name, w in self.weights.items() if name.startswith("experts.w") for e in ids])
 
     def floor(self):
         return grouped_products(self.offsets(), self.d, self.f)
