@@ -8,7 +8,7 @@ from pathlib import Path
 from rst import heading, toctree
 
 LISTS = {
-    "evidence": ("standing", "bugs", "third-party", "reproductions", "performance", "gpu-kernels"),
+    "evidence": ("standing", "bugs", "third-party", "reproductions", "performance", "benchmarks", "gpu-kernels"),
     "project": ("design", "site/contributing", "site/changelog"),
 }
 ELSEWHERE = ("index", "start", "models", "decisions", "numerics")
