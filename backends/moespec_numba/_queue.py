@@ -33,26 +33,27 @@ def list_blocks(offsets, free, tasks):
     equal blocks of at most BLOCK.  A counting sort by size, whose buckets are `free`; in one call, since a few tokens wait for it.
     """
     for e in range(len(offsets) - 1):
-        for first, last in _cut(offsets[e], offsets[e + 1]):
-            free[BLOCK - (last - first)] += 1
+        step = _step(offsets[e + 1] - offsets[e])
+        for first in range(offsets[e], offsets[e + 1], step):
+            free[BLOCK - min(step, offsets[e + 1] - first)] += 1
     count = np.int64(0)
     for size in range(BLOCK):
         free[size], count = count, count + free[size]
     for e in range(len(offsets) - 1):
-        for first, last in _cut(offsets[e], offsets[e + 1]):
-            at = free[BLOCK - (last - first)]
-            free[BLOCK - (last - first)] = at + 1
-            tasks[at, 0], tasks[at, 1], tasks[at, 2] = e, first, last
+        step = _step(offsets[e + 1] - offsets[e])
+        for first in range(offsets[e], offsets[e + 1], step):
+            size = min(step, offsets[e + 1] - first)
+            at = free[BLOCK - size]
+            free[BLOCK - size] = at + 1
+            tasks[at, 0], tasks[at, 1], tasks[at, 2] = e, first, first + size
     return count
 
 
 @kernel(entry=False)
-def _cut(start, stop):
-    """The blocks of one range."""
-    parts = -(-(stop - start) // BLOCK)
-    step = -(-(stop - start) // max(parts, 1))
-    for first in range(start, stop, max(step, 1)):
-        yield first, min(first + step, stop)
+def _step(size):
+    """The length of all blocks but the last one."""
+    parts = -(-size // BLOCK)
+    return -(-size // parts) if parts else np.int64(1)
 
 
 def blocks(starts, stops, block):
