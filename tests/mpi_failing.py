@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 
@@ -54,5 +55,15 @@ def mismatch(comm):
         assert not comm.traffic.sent["rows"]
 
 
+def main(case, reasons):
+    """Run a case; the reason goes to a file, since a job that is aborted may lose what it has not printed yet."""
+    comm = MPIComm()
+    try:
+        globals()[case](comm)
+    except BaseException as reason:
+        (Path(reasons) / str(comm.rank)).write_text(f"{type(reason).__name__}: {reason}")
+        raise
+
+
 if __name__ == "__main__":
-    globals()[sys.argv[1]](MPIComm())
+    main(*sys.argv[1:])

@@ -193,7 +193,7 @@ def test_what_rounding_does_is_inside_the_margin(dtype):
     low = run(spec, x, params)[1]
     high = run(spec, x.astype("float64"), {k: v.astype("float64") for k, v in params.items()})[1]
     found = trace.diff([low], [high])
-    assert len(found) > 50
+    assert len(found) > 20                                                  # how many depends on the order in which a BLAS adds
     assert {d.kind for d in found} == {"set", "order"}
     assert all(d.inside for d in found)
     ids = low.selections["indices"].ids
