@@ -7,8 +7,7 @@ from moespec_numba._kernel import read
 
 def common(*arrays):
     """The arrays in one dtype, copied only where theirs is narrower; None stays None."""
-    dtypes = {a.dtype for a in arrays if a is not None}
-    dtype = dtypes.pop() if len(dtypes) == 1 else np.result_type(*dtypes)
+    dtype = np.result_type(*{a.dtype for a in arrays if a is not None})
     return [read(a, dtype) for a in arrays]
 
 

@@ -33,7 +33,7 @@ def routed(logits, indices, k, norm="none", eps=0.0, scale=1.0, score="softmax")
     shares, weights = empty(ids.shape, logits.dtype), empty(ids.shape, logits.dtype)
     how = typed(norm, eps, scale, logits.dtype)
     wide, kind = read(logits), KINDS[score]
-    (_forward if len(ids) > BLOCK else _forward_block)(wide, kind, given, *how, ids, shares, weights)
+    (_forward if len(ids) > BLOCK else _block)(wide, kind, given, *how, ids, shares, weights)
     return (ids, weights), Saved(wide, kind, read(shares), read(ids), how)
 
 
@@ -52,13 +52,8 @@ def _forward(logits, kind, given, norm, eps, scale, ids, shares, weights):
 
 
 @kernel
-def _forward_block(logits, kind, given, norm, eps, scale, ids, shares, weights):
-    """The tokens of one block, without waking other threads."""
-    _block(logits, kind, given, norm, eps, scale, ids, shares, weights)
-
-
-@kernel(entry=False)
 def _block(logits, kind, given, norm, eps, scale, ids, shares, weights):
+    """The tokens of one block; alone it wakes no other thread."""
     room = np.empty(ids.shape[1], logits.dtype)
     for t in range(len(ids)):
         if not given:
