@@ -53,12 +53,19 @@ def test_every_way_of_copying(capsys):
     (["mixtral", "--device", "k40"], "device k40 has no figure for bfloat16; it has float32, float64"),
     (["mixtral", "--wire", "float7"], "wire dtype 'float7' is not one of"),
     (["mixtral", "--copies", "capacity"], "copies='capacity' needs a layer with a capacity"),
+    (["mixtral", "--dtype", "float8"], "layer: dtype='float8' is not one of float64, float32, float16, bfloat16"),
+    (["mixtral", "--d-model", "0"], "layer: d_model=0 is below 1"),
     (["mixtral", "--tokens", "-1"], "layer: tokens=-1 is below 0"),
     (["mixtral", "--ranks", "0"], "ranks=0 is below 1"),
 ])
 def test_refusals(args, message, capsys):
     assert main(["cost", *args]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_numbers_are_rounded_before_their_prefix_is_chosen():
+    from moespec.cli._cost_tables import number
+    assert [number(n, "B") for n in (0, 12, 999.4, 999.6, 999_999, 3.26e12)] == ["0 B", "12 B", "999 B", "1 kB", "1 MB", "3.26 TB"]
 
 
 @pytest.mark.skipif(importlib.util.find_spec("matplotlib") is None, reason="the picture needs matplotlib")

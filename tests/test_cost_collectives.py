@@ -86,6 +86,10 @@ def test_refusals_name_function_value_and_limit():
         cost.all_to_all(np.zeros((2, 2)), 4)
     with pytest.raises(ValueError, match=r"all_to_all: counts holds -1, below 0 \(shape \(1, 1\)\)"):
         cost.all_to_all([[-1]], 4)
+    with pytest.raises(ValueError, match=r"all_to_all: counts adds up to 1.84e\+19, above 4.61e\+18 \(shape \(2, 2\)\)"):
+        cost.all_to_all(np.full((2, 2), 2**62), 4)
+    with pytest.raises(ValueError, match=r"exchange: gradient_bytes=\(4,\) is not two sizes"):
+        cost.exchange([[1, 2]], 4, gradient_bytes=(4,))
     with pytest.raises(ValueError, match="all_reduce: ranks=0 is below 1"):
         cost.all_reduce(4, 4, 0)
     with pytest.raises(TypeError, match="all_reduce: elements must be an integer, got 4.5"):

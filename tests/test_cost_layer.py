@@ -297,11 +297,28 @@ def test_ranks_share_the_experts_and_their_weights_are_read_more_often():
     ({"routing": [1, 2]}, r"layer: routing has shape \(2,\), wanted rows of 8 experts"),
     ({"routing": [1] * 8, "ranks": 2}, "layer: a routing is priced on one rank, got ranks=2"),
     ({"ranks": 9}, "layer: ranks=9 exceeds the 8 experts"),
+    ({"routing": np.zeros((4, 5), int)}, r"layer: routing has 20 rows, but tokens=4 choose 2 each \(shape \(4, 5\)\)"),
+    ({"routing": [9] + [0] * 7}, "layer: routing has 9 rows, but tokens=4 choose 2 each"),
     ({"dtype": "int64"}, "layer: dtype='int64' is not one of float64, float32, float16, bfloat16"),
+    ({"dtype": "float33"}, "layer: dtype='float33' is not one of float64, float32, float16, bfloat16"),
+    ({"dtype": None}, "layer: dtype=None is not one of"),
 ])
 def test_refusals(kwargs, message):
     with pytest.raises(ValueError, match=message):
         cost.layer(models.mixtral(8, 16), 8, 4, **kwargs)
+
+
+@pytest.mark.parametrize(("call", "message"), [
+    (lambda spec: cost.parameters(spec, 0), "parameters: d_model=0 is below 1"),
+    (lambda spec: cost.active_width(spec, 8, -1), "active_width: tokens=-1 is below 0"),
+    (lambda spec: cost.dense(spec, -8, 4), "dense: d_model=-8 is below 1"),
+    (lambda spec: cost.dense(spec, 8, 4, dtype="int8"), "dense: dtype='int8' is not one of"),
+    (lambda spec: cost.embedding(8, -4), "embedding: tokens=-4 is below 0"),
+    (lambda spec: cost.embedding(8, 4, dtype="foo"), "embedding: dtype='foo' is not one of"),
+])
+def test_comparisons_refuse(call, message):
+    with pytest.raises(ValueError, match=message):
+        call(models.mixtral(8, 16))
 
 
 def test_a_soft_layer_has_no_routing():

@@ -129,10 +129,17 @@ def test_every_published_layer_has_a_ratio(name):
     ({"copies": "node", "ranks": 8}, "copies='node' needs nodes in 1 .. ranks, got nodes=None and ranks=8"),
     ({"copies": "capacity"}, "copies='capacity' needs a layer with a capacity"),
     ({"compute": "some"}, "compute='some' is not one of experts, layer"),
+    ({"wire": None}, "compute_to_communication: wire dtype None is not one of"),
+    ({"d_model": 0}, "compute_to_communication: d_model=0 is below 1"),
 ])
 def test_refusals(kwargs, message):
     with pytest.raises(ValueError, match=message):
-        cost.compute_to_communication(V3, WIDTH, **kwargs)
+        cost.compute_to_communication(V3, **{"d_model": WIDTH, **kwargs})
+
+
+@pytest.mark.parametrize("copies", ["choice", "rank", "capacity"])
+def test_a_capacity_of_zero_lets_nothing_travel(copies):
+    assert cost.compute_to_communication(models.switch2021(8, 32, factor=0.0), 16, 4, copies=copies).bytes == (0, 0)
 
 
 def test_copies_per_rank_need_a_fixed_number_of_choices():
@@ -180,6 +187,8 @@ def test_statistics_of_nothing_are_zero():
     (([1, -1],), {}, ValueError, "statistics: routing holds -1, below 0"),
     (([1.5, 1],), {}, TypeError, "statistics: routing has dtype float64"),
     (([1, 1],), {"block": 0}, ValueError, "statistics: block=0 is below 1"),
+    (([0, 0],), {"capacity": -1}, ValueError, "statistics: capacity=-1 is below 0"),
+    ((np.array([2**63], np.uint64),), {}, ValueError, r"statistics: routing adds up to 9.22e\+18, above 4.61e\+18 \(shape \(1,\)\)"),
     (([1, 1],), {"experts": 3}, ValueError, r"statistics: routing has shape \(2,\), wanted rows of 3 experts"),
 ])
 def test_statistics_refuses(args, kwargs, error, message):

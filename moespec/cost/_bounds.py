@@ -49,7 +49,7 @@ def bounds(spec, d_model: int, tokens: int, ranks: int, device: Device, *, dtype
     node and those between nodes work at the same time.
     """
     shared = expert_parallel(spec, ranks)
-    nodes = nodes or -(-shared // device.per_node)
+    nodes = -(-shared // device.per_node) if nodes is None else nodes
     ratio = compute_to_communication(spec, d_model, shared, wire=wire or dtype, copies=copies, nodes=nodes, tokens=tokens)
     priced, peak = layer(spec, d_model, tokens, dtype=dtype, ranks=shared), device.peak(dtype)
     forward, backward = (Times(work.flops / peak, work.bytes / device.memory, _network(tokens * sent, shared, device, copies))
@@ -59,7 +59,7 @@ def bounds(spec, d_model: int, tokens: int, ranks: int, device: Device, *, dtype
 
 def expert_parallel(spec, ranks: int) -> int:
     """The largest divisor of `ranks` that does not exceed the number of experts."""
-    count("bounds", "ranks", ranks, least=1)
+    count("expert_parallel", "ranks", ranks, least=1)
     return next(r for r in range(min(ranks, spec.experts.n), 0, -1) if ranks % r == 0)
 
 

@@ -12,9 +12,9 @@ import numpy as np
 from moespec.cost import _load
 from moespec.cost._kept import kept
 from moespec.cost._load import Load, Number
-from moespec.cost._require import count
+from moespec.cost._require import count, real, sizes
 from moespec.cost._walk import Site, Value, context, given, walk
-from moespec.numerics import acc, is_real
+from moespec.numerics import acc
 from moespec.op import Step
 
 UNREAD = ("like",)               # arguments of which only the dtype is looked at
@@ -105,7 +105,8 @@ def layer(spec, d_model: int, tokens: int, *, dtype="float32", training=True, ro
     -------
     LayerCost
     """
-    _admit(spec, d_model, tokens, dtype, routing, ranks)
+    (d_model, tokens), dtype = sizes("layer", d_model, tokens), real("layer", dtype)
+    _admit(spec, routing, ranks)
     values = given(spec, d_model, tokens, dtype)
     steps = spec.program(tokens, training=training, context=context(values))
     loads = _load.expected(spec, steps, tokens, ranks) if routing is None else {"": _load.given(spec, routing, tokens)}
@@ -116,16 +117,12 @@ def layer(spec, d_model: int, tokens: int, *, dtype="float32", training=True, ro
     return LayerCost(lines, tokens, loads, "uniform" if routing is None else "routing")
 
 
-def _admit(spec, d_model, tokens, dtype, routing, ranks):
-    count("layer", "d_model", d_model, least=1)
-    count("layer", "tokens", tokens)
+def _admit(spec, routing, ranks):
     count("layer", "ranks", ranks, least=1)
     if ranks > spec.experts.n:
         raise ValueError(f"layer: ranks={ranks} exceeds the {spec.experts.n} experts")
     if routing is not None and ranks != 1:
         raise ValueError(f"layer: a routing is priced on one rank, got ranks={ranks}")
-    if not is_real(dtype):
-        raise ValueError(f"layer: dtype={dtype!r} is not one of float64, float32, float16, bfloat16")
 
 
 def _reached(sites) -> set[int]:
@@ -163,9 +160,9 @@ def _bytes(values) -> Number:
 
 def _inner(shape, dtype, site) -> Number:
     """Bytes of an array that is neither input nor output."""
-    real = next(v.dtype for v in (*site.reads.values(), *site.writes.values()) if v is not None and v.dtype.kind not in "iub")
+    narrow = next(v.dtype for v in (*site.reads.values(), *site.writes.values()) if v is not None and v.dtype.kind not in "iub")
     sizes = {**site.dims, **{n: v for n, v in site.step.attrs.items() if type(v) is int}}
-    return prod(int(axis) if axis.isdigit() else sizes[axis] for axis in shape) * (acc(real) if dtype == "acc" else np.dtype(dtype)).itemsize
+    return prod(int(axis) if axis.isdigit() else sizes[axis] for axis in shape) * (acc(narrow) if dtype == "acc" else np.dtype(dtype)).itemsize
 
 
 def _new(site, names, values: Mapping[str, Value | None], seen) -> Number:

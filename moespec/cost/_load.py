@@ -11,6 +11,7 @@ from moespec.cost._require import loads_of
 from moespec.layer import ExpertChoice, Soft
 
 Number = int | float
+LIMITS = ("dispatch.drop", "dispatch.reroute")          # steps that keep an expert's rows under its capacity
 
 
 class Load(NamedTuple):
@@ -28,6 +29,8 @@ def given(spec, routing, tokens: int) -> Load:
     if len(shape) == 2 and shape[0] != tokens:
         raise ValueError(f"layer: routing has shape {shape}, but tokens={tokens}")
     rows = loads_of("layer", routing, spec.experts.n, spec.experts.classes)
+    if rows.sum() > tokens * spec.columns:
+        raise ValueError(f"layer: routing has {rows.sum()} rows, but tokens={tokens} choose {spec.columns} each (shape {shape})")
     return Load(int(rows.sum()), int((rows > 0).sum()))
 
 
@@ -44,7 +47,12 @@ def expected(spec, steps, tokens: int, ranks: int = 1) -> dict[str, Load]:
 
 def capacity(steps) -> int | None:
     """The rows that an expert takes at most, in a program; None without a limit."""
-    return next((s.attrs["capacity"] for s in steps if s.op in ("dispatch.drop", "dispatch.reroute")), None)
+    limit = _limit(steps)
+    return None if limit is None else limit.attrs["capacity"]
+
+
+def _limit(steps):
+    return next((s for s in steps if s.op in LIMITS), None)
 
 
 def _one(router, experts, prefix, steps, tokens, ranks):
@@ -64,7 +72,7 @@ def _one(router, experts, prefix, steps, tokens, ranks):
     chance = k / experts.classes
     rows = tokens * k * n / experts.classes if experts.classes > n else tokens * k
     hit = own * (1 - (1 - chance) ** (tokens * ranks))
-    limit = next((s for s in steps if s.op in ("dispatch.drop", "dispatch.reroute")), None)
+    limit = _limit(steps)
     if limit is None or prefix:
         return Load(rows, hit)
     kept = _kept(limit, n, tokens, chance, rows)

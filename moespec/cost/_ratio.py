@@ -7,9 +7,10 @@ from math import comb, inf, prod
 from typing import NamedTuple
 
 from moespec.cost import _load
+from moespec.cost._compare import UNITS
 from moespec.cost._layer import layer
 from moespec.cost._load import Number
-from moespec.cost._require import count
+from moespec.cost._require import count, sizes
 from moespec.cost._walk import program
 from moespec.cost._wire import both_ways
 from moespec.cost.collectives import blocks
@@ -17,7 +18,6 @@ from moespec.layer import Router
 from moespec.layer._params import parameter_shapes
 
 TOKENS = 4096
-MATRICES = {"glu": ("w_gate", "w_up", "w_down"), "ffn": ("w_in", "w_out"), "linear": ("w",), "singleton": ("w_in", "w_out")}
 
 
 class Rows(NamedTuple):
@@ -101,7 +101,7 @@ def compute_to_communication(spec, d_model: int, ranks: int | None = None, *, wi
     tokens : int
         Of one rank: capacities depend on it.
     """
-    count("compute_to_communication", "tokens", tokens, least=1)
+    d_model, tokens = sizes("compute_to_communication", d_model, tokens, least=1)
     if ranks is not None and not 1 <= count("compute_to_communication", "ranks", ranks) <= spec.experts.n:
         raise ValueError(f"compute_to_communication: ranks={ranks} is outside 1 .. {spec.experts.n}, the experts")
     there, back = both_ways("compute_to_communication", wire)
@@ -121,7 +121,8 @@ def sets(spec, d_model: int, tokens: int) -> tuple[Rows, ...]:
     found = []
     for prefix, load in _load.expected(spec, steps, tokens).items():
         experts = spec.pool.experts if prefix else spec.experts
-        matrices = [shapes[f"{prefix}experts.{w}"] for w in MATRICES[experts.kind]]
+        _, there, back = UNITS[experts.kind]
+        matrices = [shapes[f"{prefix}experts.{w}"] for w in there + back]
         into, out = (d_model, d_model) if experts.kind == "singleton" else (matrices[0][1], matrices[-1][2])
         found.append(Rows(load.rows / tokens, into, out, 2 * sum(prod(shape[1:]) for shape in matrices)))
     return tuple(found)
@@ -139,12 +140,12 @@ def _flops(spec, d_model, tokens, found, compute):
 
 def _share(spec, found, copies, ranks, nodes, tokens):
     """Copies of a token on the way, per row of it."""
-    if copies == "choice":
+    if copies not in ("choice", "rank", "node", "capacity"):
+        raise ValueError(f"compute_to_communication: copies={copies!r} is not one of choice, rank, node, capacity")
+    if copies == "choice" or not found[0].per_token:            # a capacity of 0 leaves no row to copy
         return 1
     if copies == "capacity":
         return _buffers(spec, found, tokens)
-    if copies not in ("rank", "node"):
-        raise ValueError(f"compute_to_communication: copies={copies!r} is not one of choice, rank, node, capacity")
     router = spec.router
     if not isinstance(router, Router) or router.select in ("all", "batchwise", "relu", "top_p") or spec.pool:
         raise ValueError(f"compute_to_communication: copies={copies!r} needs a router that chooses k experts for every token")

@@ -45,11 +45,12 @@ def statistics(routing, *, experts: int | None = None, capacity: int | None = No
         Ids without `experts` or out of range; negative counts.
     """
     loads, block = _loads(routing, experts), count("statistics", "block", block, least=1)
+    capacity = None if capacity is None else count("statistics", "capacity", capacity)
     n, rows = len(loads), int(loads.sum())
     if not rows:
         return Statistics(0, n, 0, 0, *(0.0,) * 5, float(bool(capacity)), 0.0)
     mean, most, share = rows / n, int(loads.max()), loads[loads > 0] / rows
-    dropped, waste = _over(loads, rows, None if capacity is None else count("statistics", "capacity", capacity))
+    dropped, waste = _over(loads, rows, capacity)
     padded = int((-(-loads // block) * block).sum())
     return Statistics(rows, n, int((loads > 0).sum()), most, most / mean, most / mean - 1, float(loads.std() / mean),
                       abs(float(-(share * np.log(share)).sum())), dropped, waste, padded / rows - 1)

@@ -14,7 +14,7 @@ def width(name: str, dtype: str) -> int:
 
 def both_ways(name: str, wire) -> tuple[int, int]:
     """Bytes per number to the experts and back: from one dtype, or one for each direction."""
-    pair = (wire, wire) if isinstance(wire, str) else tuple(wire)
+    pair = tuple(wire) if isinstance(wire, tuple | list) else (wire, wire)
     if len(pair) != 2:
         raise ValueError(f"{name}: wire={wire!r} is not one dtype, or two (dispatch, combine)")
     return width(name, pair[0]), width(name, pair[1])

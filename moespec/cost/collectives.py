@@ -142,7 +142,9 @@ def exchange(counts, dispatch_bytes: int, combine_bytes: int | None = None, *, e
     rows = counts_of("exchange", "counts", counts, ndim=2)
     own = blocks(rows.shape[1], rows.shape[0]) if experts_per_rank is None else tuple(experts_per_rank)
     back = dispatch_bytes if combine_bytes is None else combine_bytes
-    to_expert, to_token = (back, dispatch_bytes) if gradient_bytes is None else gradient_bytes
+    gradients = (back, dispatch_bytes) if gradient_bytes is None else tuple(gradient_bytes)
+    if len(gradients) != 2:
+        raise ValueError(f"exchange: gradient_bytes={gradients} is not two sizes (of the combine, of the dispatch)")
     out = rows_between(rows, own)
     return Exchange(count_exchange(own), all_to_all(out, dispatch_bytes), all_to_all(out.T, back),
-                    all_to_all(out, to_expert), all_to_all(out.T, to_token))
+                    all_to_all(out, gradients[0]), all_to_all(out.T, gradients[1]))
