@@ -12,11 +12,9 @@ import sys
 from itertools import product
 from pathlib import Path
 
-HERE = Path(__file__).resolve().parent
-FILE = HERE / "golden.json"
-sys.path.insert(0, str(HERE))
+from benchmarks import communication
 
-from benchmarks import communication  # noqa: E402  (beside this file)
+FILE = Path(__file__).resolve().parent / "golden.json"
 
 
 def values():
@@ -46,10 +44,11 @@ def differences(found, pinned):
 def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--write", action="store_true", help="pin the values of this working tree")
+    options = parser.parse_args(argv)
     found, pinned = values(), json.loads(FILE.read_text()) if FILE.exists() else {}
     changed = differences(found, pinned)
     print(*changed, f"{len(found)} values, {len(changed)} differ", sep="\n")
-    if parser.parse_args(argv).write:
+    if options.write:
         FILE.write_text(json.dumps(found, indent=0) + "\n")
         return 0
     return bool(changed)

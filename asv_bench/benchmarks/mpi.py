@@ -6,6 +6,7 @@ bytes is fitted to the exchanges.  Everything shows n/a, with the reason on stan
 
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 from moespec.cost.calibrate import fit_link
@@ -35,7 +36,7 @@ class Measured:
 def measured(ranks):
     """The measurement, or why there is none: nothing that MPI does may stop other benchmarks."""
     try:
-        import mpi4py  # noqa: F401
+        import_module("mpi4py")
         return start(ranks, ["--rounds", "10"], SECONDS)
     except (ImportError, RuntimeError, OSError, subprocess.TimeoutExpired) as error:
         return f"{type(error).__name__}: {error}"
