@@ -29,7 +29,7 @@ def add_to(commands):
     parser.add_argument("--nodes", type=int, help="for --copies node (default: as many as the ranks fill)")
     parser.add_argument("--inference", action="store_true", help="forward alone")
     parser.add_argument("--layouts", type=int, metavar="CORES", nargs="?", const=0,
-                        help="traffic of data, model and expert parallelism on so many cores (default: the last of --ranks)")
+                        help="traffic of data, model and expert parallelism on so many cores (default: the most of --ranks)")
     parser.add_argument("--model-ways", type=int, default=1, metavar="M", help="cores that cut the hidden units, for --layouts (default 1)")
     parser.add_argument("--json", action="store_true", help="everything as JSON")
     parser.add_argument("--plot", metavar="FILE", help="rooflines of memory and network as a picture (.png, .svg, .pdf); needs matplotlib")
@@ -37,10 +37,11 @@ def add_to(commands):
 
 
 def _cost(options):
-    spec, d_model, _ = find(options.name, options.layer)
+    spec, published, _ = find(options.name, options.layer)
+    d_model = published if options.d_model is None else options.d_model
     wire = options.wire if options.wire is None or len(options.wire) > 1 else options.wire[0]
     cores = options.layouts if options.layouts != 0 else max(options.ranks, default=8)
-    found = cost.report(options.name, spec, options.d_model or d_model, options.tokens, ranks=options.ranks, device=cost.device(options.device),
+    found = cost.report(options.name, spec, d_model, options.tokens, ranks=options.ranks, device=cost.device(options.device),
                         dtype=options.dtype, wire=wire, copies=options.copies, nodes=options.nodes, training=not options.inference,
                         cores=cores, model=options.model_ways)
     if options.plot:

@@ -20,6 +20,7 @@ def page(found):
 
 def number(n, unit=""):
     """Three digits and a prefix: 3.26 T."""
+    n = float(f"{n:.3g}")                   # first, so that 999,999 is 1 M
     for prefix, size in PREFIXES:
         if abs(n) >= size:
             return f"{n / size:.3g} {prefix}{unit}"
