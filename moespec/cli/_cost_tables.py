@@ -31,7 +31,7 @@ def seconds(t):
     """Milli- or microseconds."""
     if t is None:
         return "?"
-    return f"{t * 1e3:.3g} ms" if t >= 1e-3 else f"{t * 1e6:.3g} us"
+    return f"{t * 1e3:.3g} ms" if t >= 999.5e-6 else f"{t * 1e6:.3g} us"
 
 
 def _heading(found):

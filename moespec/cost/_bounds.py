@@ -28,6 +28,7 @@ class Times(NamedTuple):
 
     @property
     def longest(self) -> float:
+        """Seconds of what bounds the pass."""
         return getattr(self, self.bound)
 
 

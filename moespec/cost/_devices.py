@@ -1,4 +1,7 @@
-"""What devices do at most: figures of their makers, dense, per device; bandwidths of links are those of one direction."""
+"""What devices do at most: figures of their makers, dense, per device; bandwidths of links are those of one direction.
+
+Most were written down without looking at the sheet again; docs/cost.md says which were compared with it.
+"""
 
 from __future__ import annotations
 
@@ -20,6 +23,8 @@ class Device:
         Bytes per second.
     within, between : float, optional
         Bytes per second of a device's links to others, each way: inside a node of `per_node` devices, and between nodes; None is not known.
+    source : str
+        Where a figure is to be checked, not that it was.
     """
 
     name: str

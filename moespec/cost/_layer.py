@@ -29,6 +29,7 @@ class Work(NamedTuple):
 
     @property
     def bytes(self) -> Number:
+        """Read and written."""
         return self.read + self.written
 
     @property
@@ -61,14 +62,17 @@ class LayerCost:
 
     @property
     def forward(self) -> Work:
+        """The sum over the steps."""
         return _sum(line.forward for line in self.lines)
 
     @property
     def backward(self) -> Work:
+        """The sum over the steps that have a gradient."""
         return _sum(line.backward for line in self.lines)
 
     @property
     def saved(self) -> Number:
+        """Bytes kept for backward, each value once."""
         return sum(line.saved for line in self.lines)
 
 

@@ -24,6 +24,7 @@ class Layout(NamedTuple):
 
     @property
     def both(self) -> float:
+        """Bytes of a training step."""
         return self.forward + self.backward
 
 

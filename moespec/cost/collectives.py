@@ -117,10 +117,12 @@ class Exchange:
 
     @property
     def forward(self) -> Traffic:
+        """Counts, rows to the experts, rows back."""
         return self.counts + self.dispatch + self.combine
 
     @property
     def backward(self) -> Traffic:
+        """Gradients to the experts, and back."""
         return self.combine_gradient + self.dispatch_gradient
 
 
