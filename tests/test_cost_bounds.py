@@ -77,6 +77,7 @@ def test_model_parallelism_alone_sends_most():
     ({"cores": 24}, "layouts: 24 cores do not divide tokens=1024"),
     ({"cores": 12, "tokens": 120}, "layouts: 12 groups of cores and 16 experts do not divide one another"),
     ({"tokens": -16}, "layouts: tokens=-16 is below 0"),
+    ({"tokens": -16, "cores": -1}, "layouts: cores=-1 is below 1"),
     ({"spec": models.peer2024(16, 2)}, "layouts: one set of gated or plain experts is wanted, got kind='singleton'"),
 ])
 def test_layouts_refuse(kwargs, message):

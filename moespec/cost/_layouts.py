@@ -8,7 +8,7 @@ from typing import NamedTuple
 from moespec.cost import _load
 from moespec.cost._compare import UNITS, active_width
 from moespec.cost._ratio import sets
-from moespec.cost._require import count, sizes
+from moespec.cost._require import count
 from moespec.cost._walk import program
 from moespec.cost._wire import width
 from moespec.layer._params import parameter_shapes
@@ -58,7 +58,7 @@ def layouts(spec, d_model: int, tokens: int, cores: int, *, model: int = 1, dtyp
     dtype : str
         Of everything that travels.
     """
-    d_model, tokens = sizes("layouts", d_model, tokens)
+    d_model = count("layouts", "d_model", d_model, least=1)
     n, b = _ways(spec, tokens, cores, model), width("layouts", dtype)
     whole, e = tokens // n, min(spec.experts.n, n)
     shapes = parameter_shapes(spec, d_model)
@@ -93,7 +93,7 @@ def _ways(spec, tokens, cores, model):
     n, m = count("layouts", "cores", cores, least=1), count("layouts", "model", model, least=1)
     if n % m:
         raise ValueError(f"layouts: model={m} does not divide the {n} cores")
-    if tokens % n:
+    if count("layouts", "tokens", tokens) % n:
         raise ValueError(f"layouts: {n} cores do not divide tokens={tokens}")
     for ways in (n, n // m):
         if max(ways, spec.experts.n) % min(ways, spec.experts.n):
