@@ -216,12 +216,39 @@ GOOD = np.array([[0.0], [1.0]])
     (lambda: fit.cluster_first(np.ones((5, 1)), np.ones((5, 1)), 2), r"cluster_first: n=2 exceeds the 1 different rows of x"),
     (lambda: fit.cluster_first(GOOD, GOOD, 1, spread=0), r"cluster_first: spread=0 must be above 0"),
     (lambda: fit.nearest_neighbours(GOOD, GOOD, k=3), r"nearest_neighbours: k=3 must be in 1 \.\. 2"),
-    (lambda: fit.polynomial(GOOD, GOOD, -1), r"polynomial: degree=-1 must be at least 0"),
+    (lambda: fit.polynomial(GOOD, GOOD, -1), r"polynomial: degree=-1 must be a whole number, at least 0"),
     (lambda: fit.polynomial(GOOD, GOOD, 1).predict(BAD), r"polynomial: x holds nan in row 1"),
+    (lambda: fit.nearest_neighbours(1e200 * GOOD, GOOD, k=1), r"nearest_neighbours: x holds 1e\+200 in row 1.*, wanted numbers within 1e\+100"),
+    (lambda: fit.hme_em(GOOD, GOOD[:, :0], (2,)), r"hme_em: y has shape \(2, 0\), wanted at least 1 columns"),
+    (lambda: fit.gaussian_em(GOOD, None, 2), r"gaussian_em: y must be real with 2 dimensions, got object with shape \(\)"),
+    (lambda: fit.hme_em(GOOD, GOOD, 2), r"hme_em: branching=2 must be numbers of children"),
+    (lambda: fit.hme_em(GOOD, GOOD, (2.0,)), r"hme_em: branching=\(2\.0,\) must be numbers of children"),
+    (lambda: fit.gaussian_em(GOOD, GOOD, 2.5), r"gaussian_em: experts=2\.5 must be a whole number, at least 1"),
+    (lambda: fit.gaussian_em(GOOD, GOOD, 2, restarts=1.5), r"gaussian_em: restarts=1\.5 must be a whole number, at least 1"),
+    (lambda: fit.hme_em(GOOD, np.array([0, 1]), (2,), classes=0), r"hme_em: classes=0 must be a whole number, at least 1"),
+    (lambda: fit.hme_em(GOOD, GOOD, (2,), floor=np.inf), r"hme_em: floor=inf must be above 0 and finite"),
+    (lambda: fit.hme_em(GOOD, GOOD, (2,), tolerance=np.nan), r"hme_em: tolerance=nan must be at least 0"),
+    (lambda: fit.gradient(GOOD, GOOD, (1,), start={"gate.w": [[np.nan], [0]], "experts.w": np.zeros((1, 2, 1)), "experts.log_precisions": [0]}),
+     r"gradient: start has values in gate.w that are not finite \(shape \(2, 1\)\)"),
 ])
 def test_bad_input_is_refused_by_name(call, message):
     with pytest.raises(ValueError, match=f"^{message}"):
         call()
+
+
+@pytest.mark.parametrize("fitted", [lambda x, y: fit.hme_em(x, y, (2,), iterations=1), lambda x, y: fit.gradient(x, y, (2,), iterations=1),
+                                    lambda x, y: fit.gaussian_em(x, y, 2, iterations=1), lambda x, y: fit.cluster_first(x, y, 2, rng=0),
+                                    lambda x, y: fit.nearest_neighbours(x, y, k=1), lambda x, y: fit.polynomial(x, y, 0)])
+def test_other_columns_than_were_fitted_are_refused(fitted):
+    """Also where they would broadcast: one column to two, or a constant."""
+    x, y, _ = two_regimes(12, 20)
+    found = fitted(x, y)
+    for name in {"predict", "assign", "weights", "gate"} & set(dir(found)):
+        with pytest.raises(ValueError, match=r"^\w+: x has shape \(20, 1\), wanted 2 columns"):
+            getattr(found, name)(x[:, :1])
+    for name in {"posterior", "log_likelihood"} & set(dir(found)):
+        with pytest.raises(ValueError, match=r"^\w+: x has shape \(20, 1\), wanted 2 columns"):
+            getattr(found, name)(x[:, :1], y)
 
 
 # ---- the two ends, and the bar ---------------------------------------------------------------------------------------

@@ -98,3 +98,14 @@ def test_a_far_target_does_not_underflow():
     assert loss == pytest.approx(1e5 + np.log(2))
     np.testing.assert_array_equal(posterior, [[0.0, 1.0]])
     np.testing.assert_allclose(losses.mixture_likelihood_backward(saved, 1.0, None)[1], [[0.0, -1.0]])
+
+
+@pytest.mark.parametrize("branching", [4, None, "4", (4.0,), [[4]]])
+def test_a_tree_of_anything_but_numbers_of_children_is_refused(branching):
+    with pytest.raises(ValueError, match=r"^tree: branching=.* must be numbers of children, each at least 1 \(logits has shape \(2, 4\)\)"):
+        gates.tree(np.zeros((2, 4)), branching=branching)
+
+
+def test_a_mixture_of_nobody_is_refused():
+    with pytest.raises(ValueError, match=r"^mixture_likelihood: no experts \(logits has shape \(2, 0\)\)"):
+        losses.mixture_likelihood(np.zeros((2, 0)), np.zeros((2, 0)))

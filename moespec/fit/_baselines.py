@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.spatial import cKDTree
 
-from moespec.fit._data import above_zero, admit, at_least, design, variance
+from moespec.fit._data import above_zero, admit, design, reals, variance, whole
 from moespec.fit._least_squares import ridge_fit
 
 
@@ -22,14 +22,15 @@ class Neighbours:
 
     def predict(self, x):
         """The mean of the k nearest cases [T, C]."""
-        _, nearest = self.tree.query(admit("nearest_neighbours", x)[0] / self.scale, k=range(1, self.k + 1))
+        _, nearest = self.tree.query(reals("nearest_neighbours", "x", x, len(self.scale)) / self.scale, k=range(1, self.k + 1))
         return self.targets[nearest].mean(1)
 
 
 def nearest_neighbours(x, y, k=5):
     """Very local: keep every case, answer with the mean of the k nearest (ties go to whichever the tree finds first)."""
     x, y = admit("nearest_neighbours", x, y)
-    if not 1 <= k <= len(x):
+    whole("nearest_neighbours", k=(k, 1))
+    if k > len(x):
         raise ValueError(f"nearest_neighbours: k={k} must be in 1 .. {len(x)} (x has shape {x.shape})")
     scale = np.sqrt(variance(x))
     return Neighbours(cKDTree(x / scale), scale, y, k)
@@ -41,15 +42,16 @@ class Polynomial:
 
     w: np.ndarray           # P C
     degree: int
+    columns: int            # of x
 
     def predict(self, x):
         """[T, C]."""
-        return design(admit("polynomial", x)[0], self.degree) @ self.w
+        return design(reals("polynomial", "x", x, self.columns), self.degree) @ self.w
 
 
 def polynomial(x, y, degree, *, ridge=1e-6):
     """Fully global: one polynomial, every coefficient of which depends on all data."""
     x, y = admit("polynomial", x, y)
-    at_least("polynomial", degree=(degree, 0))
+    whole("polynomial", degree=(degree, 0))
     above_zero("polynomial", ridge=ridge)
-    return Polynomial(ridge_fit(design(x, degree), y, np.ones(len(x)), ridge), degree)
+    return Polynomial(ridge_fit(design(x, degree), y, np.ones(len(x)), ridge), degree, x.shape[1])

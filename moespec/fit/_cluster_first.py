@@ -8,7 +8,7 @@ import numpy as np
 from scipy.cluster.vq import ClusterError, kmeans2, vq
 
 from moespec import gates
-from moespec.fit._data import above_zero, admit, at_least, design, variance
+from moespec.fit._data import above_zero, admit, design, reals, variance, whole
 from moespec.fit._experts import linear
 from moespec.fit._least_squares import ridge_fit
 
@@ -29,19 +29,21 @@ class ClusterFirst:
 
     def assign(self, x):
         """[T]: the nearest centre."""
-        return vq(admit("cluster_first", x)[0] / self.scale, self.centres / self.scale)[0]
+        return vq(self._admit(x) / self.scale, self.centres / self.scale)[0]
 
     def weights(self, x):
         """[T, E]: the smooth recombination, prior times density of the cluster's inputs, `spread` times as wide as they are."""
-        logits, _ = gates.gaussian(admit("cluster_first", x)[0], self.centres, self.log_precisions - 2 * np.log(self.spread), self.log_priors)
+        logits, _ = gates.gaussian(self._admit(x), self.centres, self.log_precisions - 2 * np.log(self.spread), self.log_priors)
         return gates.softmax(logits)[0]
 
     def predict(self, x, *, hard=False):
         """[T, C]: the experts weighted smoothly, or that of the nearest centre alone (which jumps at the borders)."""
-        x, _ = admit("cluster_first", x)
-        outputs, _ = linear(x, self.w, self.degree)
+        outputs, _ = linear(self._admit(x), self.w, self.degree)
         weights = np.eye(len(self.w))[self.assign(x)] if hard else self.weights(x)
         return (weights[:, :, None] * outputs).sum(1)
+
+    def _admit(self, x):
+        return reals("cluster_first", "x", x, len(self.scale))
 
 
 def cluster_first(x, y, n, *, degree=1, ridge=1e-3, floor=1e-3, spread=1.0, rng=None):
@@ -74,7 +76,7 @@ def cluster_first(x, y, n, *, degree=1, ridge=1e-3, floor=1e-3, spread=1.0, rng=
         Values that are not finite, more clusters than different rows, a cluster that stays empty.
     """
     x, y = admit("cluster_first", x, y)
-    at_least("cluster_first", n=(n, 1), degree=(degree, 0))
+    whole("cluster_first", n=(n, 1), degree=(degree, 0))
     above_zero("cluster_first", ridge=ridge, floor=floor, spread=spread)
     different = len(np.unique(x, axis=0))
     if n > different:

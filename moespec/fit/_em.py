@@ -6,11 +6,12 @@ from math import prod
 
 import numpy as np
 
-from moespec.fit._data import above_zero, admit, at_least, variance
+from moespec.fit._data import above_zero, admit, variance, whole
 from moespec.fit._experts import GaussianExperts, MultinomialExperts
 from moespec.fit._gates import GaussianGate, TreeGate
 from moespec.fit._mixture import Fit, Mixture
 from moespec.fit._progress import bar
+from moespec.gates._tree import is_branching
 
 SURE = 0.9                  # of a token's first responsibility goes to one expert
 
@@ -60,7 +61,7 @@ def hme_em(x, y, branching, *, classes=None, degree=1, ridge=1e-3, floor=1e-3, i
         Values that are not finite, labels out of range, no rows; a ridge, a floor or numbers that make no sense.
     """
     x, y, experts = expert_family("hme_em", x, y, leaves("hme_em", branching), classes, degree, ridge, floor)
-    model = Mixture(TreeGate(tuple(branching), ridge), experts, "hme_em", classes)
+    model = Mixture(TreeGate(tuple(branching), ridge), experts, "hme_em", x.shape[1], classes)
     return _best(model, x, y, iterations, tolerance, restarts, rng, progress)
 
 
@@ -76,14 +77,14 @@ def gaussian_em(x, y, n, *, classes=None, degree=1, ridge=1e-3, floor=1e-3, iter
     errors as in `hme_em`.
     """
     x, y, experts = expert_family("gaussian_em", x, y, n, classes, degree, ridge, floor)
-    model = Mixture(gaussian_gate(x, n, ridge, floor), experts, "gaussian_em", classes)
+    model = Mixture(gaussian_gate(x, n, ridge, floor), experts, "gaussian_em", x.shape[1], classes)
     return _best(model, x, y, iterations, tolerance, restarts, rng, progress)
 
 
 def leaves(name, branching):
     """How many experts a tree has."""
-    if not len(branching) or min(branching) < 1:
-        raise ValueError(f"{name}: branching={tuple(branching)} must be numbers of children, each at least 1")
+    if not is_branching(branching):
+        raise ValueError(f"{name}: branching={branching} must be numbers of children, each at least 1")
     return prod(branching)
 
 
@@ -95,7 +96,7 @@ def gaussian_gate(x, n, ridge, floor):
 def expert_family(name, x, y, n, classes, degree, ridge, floor):
     """(x, y, the experts), everything checked."""
     x, y = admit(name, x, y, classes)
-    at_least(name, experts=(n, 1), degree=(degree, 0))
+    whole(name, experts=(n, 1), degree=(degree, 0))
     above_zero(name, ridge=ridge, floor=floor)
     if classes is None:
         return x, y, GaussianExperts(n, degree, ridge, floor * float(variance(y).mean()))
@@ -103,7 +104,9 @@ def expert_family(name, x, y, n, classes, degree, ridge, floor):
 
 
 def _best(model, x, y, iterations, tolerance, restarts, rng, progress):
-    at_least(model.name, iterations=(iterations, 1), tolerance=(tolerance, 0), restarts=(restarts, 1))
+    whole(model.name, iterations=(iterations, 1), restarts=(restarts, 1))
+    if not tolerance >= 0:
+        raise ValueError(f"{model.name}: tolerance={tolerance} must be at least 0")
     rng = np.random.default_rng(rng)
     return max((_em(model, x, y, iterations, tolerance, rng, progress) for _ in range(restarts)), key=lambda fit: fit.history[-1])
 

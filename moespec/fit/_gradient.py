@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.optimize import minimize
 
-from moespec.fit._data import above_zero
+from moespec.fit._data import above_zero, whole
 from moespec.fit._em import expert_family, first_posterior, gaussian_gate, leaves
 from moespec.fit._gates import EqualGate, TreeGate
 from moespec.fit._mixture import BLENDS, Fit, Mixture
@@ -45,9 +45,10 @@ def gradient(x, y, branching, *, gate="tree", loss="likelihood", classes=None, d
     n = leaves("gradient", branching)
     x, y, experts = expert_family("gradient", x, y, n, classes, degree, ridge, floor)
     _known(gate, loss, classes)
-    above_zero("gradient", iterations=iterations, tolerance=tolerance)
+    whole("gradient", iterations=(iterations, 1))
+    above_zero("gradient", tolerance=tolerance)
     parts = {"tree": lambda: TreeGate(tuple(branching), ridge), "gaussian": lambda: gaussian_gate(x, n, ridge, floor), "equal": lambda: EqualGate(n)}
-    model = Mixture(parts[gate](), experts, "gradient", classes)
+    model = Mixture(parts[gate](), experts, "gradient", x.shape[1], classes)
     first = {**model.gate.start(x), **model.experts.start(x, y)}
     if start is None:
         params = model.maximise(first, x, y, first_posterior(x, n, np.random.default_rng(rng)))
@@ -71,6 +72,8 @@ def _matching(start, first):
     for name, array in first.items():
         if name not in start or np.shape(start[name]) != array.shape:
             raise ValueError(f"gradient: start has {name} of shape {np.shape(start.get(name))}, wanted {array.shape}")
+        if not np.isfinite(start[name]).all():
+            raise ValueError(f"gradient: start has values in {name} that are not finite (shape {array.shape})")
     return {name: np.asarray(start[name], np.float64) for name in first}
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from moespec import gates, losses
-from moespec.fit._data import admit
+from moespec.fit._data import admit, reals
 
 BLENDS = ("cooperation", "specialisation")
 
@@ -20,6 +20,7 @@ class Mixture:
     gate: Any
     experts: Any
     name: str               # of the function that fits it, for messages
+    columns: int            # of x
     classes: int | None = None
 
     def expect(self, params, x, y):
@@ -90,19 +91,25 @@ class Fit:
 
     def predict(self, x):
         """Means [T, C]; with labels, class probabilities."""
-        return self.model.predict(self.params, admit(self.model.name, x)[0])
+        return self.model.predict(self.params, self._inputs(x))
 
     def gate(self, x):
         """Mixing proportions [T, E]."""
-        return gates.softmax(self.model.gate.forward(self.params, admit(self.model.name, x)[0])[0])[0]
+        return gates.softmax(self.model.gate.forward(self.params, self._inputs(x))[0])[0]
 
     def posterior(self, x, y):
         """Responsibilities [T, E]: which expert answers for which pair of input and target."""
-        return self.model.expect(self.params, *admit(self.model.name, x, y, self.model.classes))[1]
+        return self.model.expect(self.params, *self._pairs(x, y))[1]
 
     def log_likelihood(self, x, y):
         """Of the targets given the inputs, the mean over rows; nothing is penalised."""
-        x, y = admit(self.model.name, x, y, self.model.classes)
+        x, y = self._pairs(x, y)
         outputs, _ = self.model.experts.outputs(self.params, x)
         evidence, _ = self.model.experts.evidence(self.params, outputs, y)
         return -float(losses.mixture_likelihood(self.model.gate.forward(self.params, x)[0], evidence)[0].loss)
+
+    def _inputs(self, x):
+        return reals(self.model.name, "x", x, self.model.columns)
+
+    def _pairs(self, x, y):
+        return admit(self.model.name, x, y, self.model.classes, self.model.columns)

@@ -87,9 +87,14 @@ def levels(branching):
         first += nodes
 
 
+def is_branching(branching):
+    """Whether it is at least one level of whole numbers, each at least 1."""
+    return np.ndim(branching) == 1 and len(branching) > 0 and all(isinstance(b, int | np.integer) and b >= 1 for b in branching)
+
+
 def _check(dims, logits, *, branching):
     shape = tuple(logits.shape)
-    if not len(branching) or not all(isinstance(b, int | np.integer) and b >= 1 for b in branching):
+    if not is_branching(branching):
         raise ValueError(f"tree: branching={branching} must be numbers of children, each at least 1 (logits has shape {shape})")
     edges = sum(nodes * children for _, nodes, children in levels(branching))
     if edges != dims.N:

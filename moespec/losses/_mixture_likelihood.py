@@ -85,6 +85,11 @@ def mixture_likelihood_backward(saved, dloss, dposterior):
     return dlogits.astype(saved.dtypes[0]), d.astype(saved.dtypes[1])
 
 
+def _check(dims, logits, evidence):
+    if not dims.E:
+        raise ValueError(f"mixture_likelihood: no experts (logits has shape {tuple(logits.shape)})")
+
+
 # ---- what is checked -------------------------------------------------------------------------------------------------
 
 def cases(rng):
@@ -159,6 +164,7 @@ OP = Op(
     cases=cases,
     invalid=INVALID,
     requirements=REQUIREMENTS,
+    check=_check,
     flops=lambda T, E, **_: (12 * T * E, 9 * T * E),
     refs=("Jordan & Jacobs 1994, eqs 13-15",),
 )
