@@ -1,6 +1,7 @@
 """The reproductions' scripts: every setting of each runs, on a small generated text; their measures against counts by hand."""
 
 import json
+from argparse import Namespace
 
 import _char_model
 import _runs
@@ -77,3 +78,12 @@ def test_a_report_is_json_by_setting(tmp_path):
     found = json.loads(path.read_text())
     assert found["runs"] == {"a,0.5": [{"test": 1.0}]}
     assert (found["steps"], found["experts"]) == (7, 3)
+
+
+def test_with_a_folder_the_report_and_the_figure_are_written(tmp_path, capsys):
+    for folder in (None, tmp_path):
+        found = {("a", 0.5): [{"test": 1.0}]}
+        _runs.show(Namespace(out=folder, steps=7), "one", found, "a table of {}".format, lambda _, path: path.touch(), 80, k=2)
+    assert capsys.readouterr().out.count("a table of {('a', 0.5): ") == 2
+    assert json.loads((tmp_path / "one.json").read_text())["k"] == 2
+    assert {path.name for path in tmp_path.iterdir()} == {"one.json", "one.png"}

@@ -62,6 +62,14 @@ def thin(values, steps, points=40):
     return edges[1:].tolist(), [round(float(np.mean(values[a:b])), 4) for a, b in itertools.pairwise(edges)]
 
 
+def show(given, name, found, table, figure, width, **more):
+    """Print the table; with a folder given, the report and the figure go there."""
+    Console(width=width).print(table(found))
+    if given.out:
+        write_report(given.out / f"{name}.json", found, given.steps, **more)
+        figure(found, given.out / f"{name}.png")
+
+
 def write_report(path, found, steps, **more):
     """The results as JSON, a line for each run; a setting's name is its fields joined by commas."""
     head = {"date": date.today().isoformat(), "python": platform.python_version(), "numpy": np.__version__, "steps": steps, **more}

@@ -11,8 +11,7 @@ from functools import partial
 
 import numpy as np
 from _char_model import Model, evaluate, king_james, train
-from _runs import curve, mean_sd, options, run_all, thin, write_report
-from rich.console import Console
+from _runs import curve, mean_sd, options, run_all, show, thin
 from rich.table import Table
 
 from moespec import Experts, LayerSpec, Loss, Router, gates
@@ -92,10 +91,7 @@ def figure(found, path):
 def main():
     given = options(__doc__, STEPS)
     found = run_all(simulate, SETTINGS[2:5:2] if given.quick else SETTINGS, given.seeds, given.steps)
-    Console(width=150).print(table(found))
-    if given.out:
-        write_report(given.out / "loss_free.json", found, given.steps, experts=EXPERTS, units=UNITS, k=K)
-        figure(found, given.out / "loss_free.png")
+    show(given, "loss_free", found, table, figure, 150, experts=EXPERTS, units=UNITS, k=K)
 
 
 if __name__ == "__main__":

@@ -8,8 +8,7 @@ w_load.  The paper's models have 256 experts, words, and 10 passes over a billio
 
 import numpy as np
 from _char_model import Model, evaluate, king_james, train
-from _runs import curve, mean_sd, options, run_all, thin, write_report
-from rich.console import Console
+from _runs import curve, mean_sd, options, run_all, show, thin
 from rich.table import Table
 
 from moespec import losses, models
@@ -80,10 +79,7 @@ def figure(found, path):
 def main():
     given = options(__doc__, STEPS)
     found = run_all(simulate, list(PAPER)[:2] if given.quick else PAPER, given.seeds, given.steps)
-    Console(width=170).print(table(found))
-    if given.out:
-        write_report(given.out / "shazeer_table6.json", found, given.steps, experts=EXPERTS, units=UNITS, k=K)
-        figure(found, given.out / "shazeer_table6.png")
+    show(given, "shazeer_table6", found, table, figure, 170, experts=EXPERTS, units=UNITS, k=K)
 
 
 if __name__ == "__main__":

@@ -11,8 +11,7 @@ from dataclasses import replace
 import ml_dtypes  # noqa: F401  (teaches NumPy the name bfloat16)
 import numpy as np
 from _char_model import Model, evaluate, king_james, train
-from _runs import curve, mean_sd, options, run_all, thin, write_report
-from rich.console import Console
+from _runs import curve, mean_sd, options, run_all, show, thin
 from rich.table import Table
 
 from moespec import models
@@ -94,10 +93,7 @@ def main():
     given = options(__doc__, STEPS)
     settings = [CAPACITY[1], PRECISION[1]] if given.quick else CAPACITY + PRECISION
     found = run_all(simulate, settings, given.seeds, given.steps)
-    Console(width=190).print(table(found))
-    if given.out:
-        write_report(given.out / "switch_miniature.json", found, given.steps, experts=EXPERTS, units=UNITS)
-        figure(found, given.out / "switch_miniature.png")
+    show(given, "switch_miniature", found, table, figure, 190, experts=EXPERTS, units=UNITS)
 
 
 if __name__ == "__main__":
