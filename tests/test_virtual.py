@@ -206,6 +206,18 @@ def test_wrong_parameters_and_settings():
         parallel.shard(SPEC, {**params, "experts.w_gate": np.zeros((3, 6, 5))}, 0, 2)
     with pytest.raises(ValueError, match="virtual: ranks=0 is below 1"):
         virtual(0, all_meet)
+    with pytest.raises(ValueError, match="virtual: timeout=nan must be above 0"):
+        virtual(1, all_meet, timeout=float("nan"))
+    with pytest.raises(ValueError, match=r"rank_program: rank=2 of 2 ranks with \(3, 3\) tokens"):
+        parallel.rank_program(SPEC, (3, 3), 2)
+    with pytest.raises(ValueError, match="rows=4 do not divide 6 tokens"):
+        parallel.rank_program(SPEC, (3, 3), rows=4)
+    with pytest.raises(ValueError, match=r"unshard: experts.w_\w+ of rank 0 has shape \(2, \d, \d\), wanted 4 experts first: one of 1 parts"):
+        parallel.unshard(SPEC, [parallel.shard(SPEC, params, 0, 2)])
+    with pytest.raises(ValueError, match=r"rows: rank 0 sends \[1, 1\] and expects \[1, 1\] rows, wanted 1 counts of each"):
+        Link(LocalComm()).exchange("rows", np.zeros(2), [1, 1], [1, 1])
+    with pytest.raises(ValueError, match=r"part_rows: x has shape \(1, 2\), the plans of all ranks have 2 rows"):
+        parallel.OPS["part_rows"].forward(np.zeros((1, 2)), np.zeros((1, 2), int), np.array([0, 2]), link=Link(LocalComm()))
 
 
 @pytest.mark.parametrize("ranks", [1, 2, 3, 5])

@@ -41,6 +41,8 @@ class Link:
     def start(self, name: str, rows: Any, send, receive) -> Pending:
         """All-to-all of rows (see `Communicator.start`) under a name."""
         send, receive = np.asarray(send, np.int64), np.asarray(receive, np.int64)
+        if not send.shape == receive.shape == (self.size,) or min(send.min(), receive.min()) < 0:
+            raise ValueError(f"{name}: rank {self.rank} sends {send.tolist()} and expects {receive.tolist()} rows, wanted {self.size} counts of each")
         if int(send.sum()) != len(rows):
             raise ValueError(f"{name}: rank {self.rank} sends {send.tolist()} of {len(rows)} rows")
         if self.check:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -79,17 +80,14 @@ def _ended(request, timeout) -> bool:
 
 def _end_all_on_error(comm):
     """Let an uncaught exception, once reported, end the job: the other ranks would wait for this one."""
-    if getattr(sys.excepthook, "ends_all", False):
-        return
-    report = sys.excepthook
+    if getattr(sys.excepthook, "func", None) is not _report_and_end:
+        sys.excepthook = partial(_report_and_end, sys.excepthook, comm)
 
-    def hook(*error):
-        report(*error)
-        sys.stderr.flush()
-        comm.Abort(1)
 
-    hook.ends_all = True  # type: ignore[attr-defined]
-    sys.excepthook = hook
+def _report_and_end(report, comm, *error):
+    report(*error)
+    sys.stderr.flush()
+    comm.Abort(1)
 
 
 def row_type(rows) -> Any:

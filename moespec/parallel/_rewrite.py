@@ -128,7 +128,7 @@ class _Rewriter:
     def _gather(self, name):
         sizes = self.parts.tokens
         if name in self.plan_of:
-            return self._step("gather_rows", f"{name} {self.plan_of[name][1]}", f"{self._fresh(name)}", label=f"gather {name}")
+            return self._step("gather_rows", f"{name} {self.plan_of[name][1]}", self._fresh(name), label=f"gather {name}")
         if name in self.gathered:
             return self._step("again", f"{name} {self.gathered[name]}", self._fresh(name), sizes=sizes)
         self.gathered[name] = f"{name}@given" if name in self.replayed else f"{name}@all"         # before the program writes the name itself

@@ -91,8 +91,15 @@ def part_rows(x, row, offsets, *, label="part rows", link):
     -------
     y : (N_r, ...) array
     Saved
+
+    Raises
+    ------
+    ValueError
+        x has another number of rows than the plans of all ranks.
     """
     saved = _layout(offsets, int(np.prod(row.shape)), label, link)
+    if len(x) != saved.rows[1]:
+        raise ValueError(f"part_rows: x has shape {tuple(x.shape)}, the plans of all ranks have {saved.rows[1]} rows")
     return saved.apart(x), saved
 
 

@@ -60,8 +60,8 @@ def forward(spec, params, x, *, comm, noise=None, rng=None, context=None, traini
     chunks : int
         Cut the experts of a rank into so many parts: the rows of one travel while another is computed.
     check : bool
-        Let the ranks compare what they are about to exchange, and checksums of the parameters that all have; a disagreement is a
-        ValueError on every rank.
+        Let the ranks compare what they are about to exchange, and checksums of the parameters that all have, if these are in host
+        memory; a disagreement is a ValueError on every rank.
 
     Returns
     -------

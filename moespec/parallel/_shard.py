@@ -65,4 +65,8 @@ def unshard(spec, parts):
     for r, part in enumerate(parts):
         if set(part) != set(parts[0]):
             raise ValueError(f"unshard: ranks 0 and {r} have different names: {sorted(set(part) ^ set(parts[0]))}")
+        for name in sharded(spec).keys() & part.keys():
+            if len(part[name]) != cut(name, spec, len(parts))[r]:
+                raise ValueError(f"unshard: {name} of rank {r} has shape {tuple(part[name].shape)}, wanted "
+                                 f"{cut(name, spec, len(parts))[r]} experts first: one of {len(parts)} parts")
     return {name: np.concatenate([p[name] for p in parts]) if name in sharded(spec) else array for name, array in parts[0].items()}

@@ -97,6 +97,8 @@ def virtual(ranks: int, work: Callable[[VirtualComm], Any], *, timeout: float = 
     """
     if ranks < 1:
         raise ValueError(f"virtual: ranks={ranks} is below 1")
+    if not timeout > 0:
+        raise ValueError(f"virtual: timeout={timeout} must be above 0")
     hall, found = _Hall(ranks, timeout), [None] * ranks
 
     def run(rank):
