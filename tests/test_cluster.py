@@ -13,12 +13,12 @@ from moespec.cost.cluster_traffic import counted
 from moespec.layer import ExpertChoice, Experts, LayerSpec, Router, Soft
 from moespec.models import FAMILIES, mixtral
 
-FREE = Link(0, inf)
+FREE, NEAR, FAR = Link(0, inf), Link(1e-6, 1e9), Link(5e-6, 1e8)
 SPEC = mixtral(16, 32, k=4)
 D = 8
 
 
-def cluster(ranks, per_node=4, *, intra=Link(1e-6, 1e9), inter=Link(5e-6, 1e8), flops=1e12, memory=inf):  # noqa: B008
+def cluster(ranks, per_node=4, *, intra=NEAR, inter=FAR, flops=1e12, memory=inf):
     return Cluster(ranks, per_node, intra, inter, flops, memory)
 
 
@@ -242,11 +242,17 @@ def test_clusters_of_known_devices():
     (lambda: Link(0, 1, knee=5), "knee=5 needs the bandwidth beyond"),
     (lambda: cluster(0), "ranks=0 is below 1"),
     (lambda: Cluster(1, 1, FREE, FREE, 1, 1, 1.5), "efficiency=1.5 exceeds 1"),
+    (lambda: Cluster(8, 1.5, FREE, FREE, 1, 1), "Cluster: per_node must be an integer, got 1.5"),
     (lambda: Cluster(1, 1, FREE, FREE, 0, 1), "flops=0"),
     (lambda: simulate(cluster(6), SPEC, D, 1, expert_parallel=4), "expert_parallel=4 does not divide 6"),
     (lambda: simulate(cluster(12), SPEC, D, 1, expert_parallel=6), "do not fill nodes of 4"),
     (lambda: simulate(cluster(6), SPEC, D, 1, copies="node"), "full nodes, got 6 ranks in nodes of 4"),
     (lambda: simulate(cluster(4), SPEC, D, 0), "tokens_per_rank=0"),
+    (lambda: simulate(cluster(4), SPEC, D, 1.5), "simulate: tokens_per_rank must be an integer, got 1.5"),
+    (lambda: simulate(cluster(4), SPEC, D, 1, load="uniform"), "simulate: load='uniform' is no Uniform, Zipf or Trace"),
+    (lambda: simulate(cluster(4), SPEC, D, 1, form="loose"), "form='loose' is none of auto, exact, expected"),
+    (lambda: simulate(cluster(4), SPEC, D, 1).network("outer"), "level='outer'"),
+    (lambda: simulate(cluster(4), SPEC, D, 1).network("intra", to="sideways"), "to='sideways'"),
     (lambda: simulate(cluster(4), SPEC, D, 1, overlap=0), "overlap=0"),
     (lambda: simulate(cluster(4), SPEC, D, 1, node_limit=0), "node_limit=0"),
     (lambda: simulate(cluster(4), SPEC, D, 1, copies="all"), "copies='all'"),
@@ -264,5 +270,5 @@ def test_clusters_of_known_devices():
     (lambda: simulate(cluster(4), LayerSpec(Router(k=1), Experts(8, 16, zeros=1)), D, 1), "experts without a computation"),
 ])
 def test_errors(call, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((ValueError, TypeError), match=message):
         call()

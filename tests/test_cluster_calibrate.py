@@ -54,6 +54,8 @@ def test_ranks_beyond_the_cores_share():
     (lambda: fit_link([1, 2, 3], [1, 2, 0]), "above 0"),
     (lambda: fit_link([1, 2, np.nan], [1, 2, 3]), "finite"),
     (lambda: relative_errors(Link(1, 1), [1], [-1]), "relative_errors"),
+    (lambda: shared(Link(1, 1), 0, 2), "shared: ranks=0 is below 1"),
+    (lambda: shared(Link(1, 1), 2, 0), "shared: cores=0 is below 1"),
 ])
 def test_errors(call, message):
     with pytest.raises(ValueError, match=message):

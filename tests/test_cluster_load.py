@@ -114,6 +114,12 @@ def test_a_limit_keeps_equal_experts_equal_and_hot_ones_hot():
     (lambda: Limited(Trace([[0, 1]]), np.arange(4) // 2, 2, 1).draw(np.random.default_rng(0), 1, 4, 2), "routed already"),
     (lambda: Limited(Uniform(), np.arange(8) // 2, 3, 1).draw(np.random.default_rng(0), 1, 8, 3), "k=3 experts do not fit in 1 of 4 nodes"),
     (lambda: reached(10, 2, 4), "do not divide"),
+    (lambda: reached(8, 2, 0), "reached: domains=0 is below 1"),
+    (lambda: reached(8, 2, -4), "reached: domains=-4 is below 1"),
+    (lambda: reached(8, 0, 4, limit=0), "reached: limit=0 is below 1"),
+    (lambda: Uniform().inclusion(4, -1), "k=-1 is below 0"),
+    (lambda: capped([np.nan, 1, 1], 1), r"shares are not finite numbers of at least 0 \(shares has shape \(3,\)\)"),
+    (lambda: Trace(np.zeros((3, 0), int)), r"indices is int64\[3, 0\]"),
     (lambda: reached(8, 5, 4, limit=2), "k=5 of 4 open experts"),
 ])
 def test_errors(call, message):

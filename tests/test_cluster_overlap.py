@@ -59,3 +59,5 @@ def test_limits_by_hand():
     assert pipelined(4, 3, 4, 2) == 16
     with pytest.raises(ValueError, match="chunks=0 is below 1"):
         pipelined(1, 1, 1, 0)
+    with pytest.raises(ValueError, match="experts=nan"):
+        pipelined(1, float("nan"), 1, 2)

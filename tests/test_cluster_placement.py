@@ -107,6 +107,10 @@ def test_beside_the_optimum():
     (lambda: Placement(np.array([[0, 1], [2, 2]]), 4), r"\[3\] of 4 experts have no place"),
     (lambda: Placement(np.array([[0, 5]]), 2), "holds 0 .. 5"),
     (lambda: Placement(np.array([0, 1]), 2), "wanted integers R S"),
+    (lambda: contiguous(4, 0), "contiguous: ranks=0 is below 1"),
+    (lambda: round_robin(0, 2), "round_robin: experts=0 is below 1"),
+    (lambda: eplb([], 2, slots=1), "eplb: experts=0 is below 1"),
+    (lambda: contiguous(4, 2).loads([1, 2, 3]), r"load has shape \(3,\), wanted \(4,\)"),
 ])
 def test_errors(call, message):
     with pytest.raises(ValueError, match=message):

@@ -8,6 +8,7 @@ from math import inf
 import numpy as np
 from scipy.optimize import least_squares, nnls
 
+from moespec.cost._require import count
 from moespec.cost.cluster_parts import Link
 
 BETTER = 0.5                     # a second bandwidth is kept if it halves what is left of the error
@@ -51,7 +52,7 @@ def relative_errors(link: Link, sizes, seconds) -> np.ndarray:
 
 def shared(link: Link, ranks: int, cores: int) -> Link:
     """The link of a node whose `cores` move the bytes of more ranks than there are cores: each rank gets its part of the bandwidth."""
-    part = min(1.0, cores / ranks)
+    part = min(1.0, count("shared", "cores", cores, least=1) / count("shared", "ranks", ranks, least=1))
     return replace(link, bandwidth=link.bandwidth * part, beyond=None if link.beyond is None else link.beyond * part)
 
 

@@ -8,6 +8,7 @@ from math import comb
 
 import numpy as np
 
+from moespec.cost._require import count
 from moespec.cost.cluster_load import SAMPLE, Load, Trace, Uniform, capped, systematic
 
 
@@ -63,12 +64,15 @@ def reached(experts: int, k: int, domains: int, *, domains_of_node: int = 1, lim
 
     Under a limit of M nodes, E and D are those of M nodes: no more than min(M, k) nodes are reached.
     """
+    for name, value, least in (("experts", experts, 1), ("k", k, 0), ("domains", domains, 1), ("domains_of_node", domains_of_node, 1),
+                               ("limit", 1 if limit is None else limit, 1)):
+        count("reached", name, value, least=least)
     if experts % domains or domains % domains_of_node:
         raise ValueError(f"reached: {experts} experts, {domains} domains and {domains_of_node} domains a node do not divide")
     held = experts // domains
     if limit is not None:
         domains = limit * domains_of_node
     open_ = domains * held
-    if not 0 <= k <= open_ <= experts:
+    if not k <= open_ <= experts:
         raise ValueError(f"reached: k={k} of {open_} open experts, {experts} in all")
     return domains * (1 - comb(open_ - held, k) / comb(open_, k))

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from moespec.cost._require import count
+
 BITS = 40                        # probabilities are integers of that many bits: sums are exact
 UNIT = 1 << BITS
 SAMPLE = 1 << 14                 # tokens that stand for a load without a closed form
@@ -58,8 +60,8 @@ class Trace:
 
     def __post_init__(self):
         ids = np.asarray(self.indices)
-        if ids.ndim != 2 or ids.dtype.kind not in "iu" or not len(ids):
-            raise ValueError(f"Trace: indices is {ids.dtype.name}{list(ids.shape)}, wanted integers T k of at least one token")
+        if ids.ndim != 2 or ids.dtype.kind not in "iu" or not ids.size:
+            raise ValueError(f"Trace: indices is {ids.dtype.name}{list(ids.shape)}, wanted integers T k of at least one token and choice")
         object.__setattr__(self, "indices", ids.astype(np.int64))
 
     @property
@@ -90,7 +92,9 @@ Load = Uniform | Zipf | Trace
 def capped(shares, k: int) -> np.ndarray:
     """Probabilities [..., E] in proportion to `shares`, k in all, none above 1: what exceeds goes to the others."""
     shares = np.asarray(shares, np.float64)
-    if k > (shares > 0).sum(-1).min(initial=shares.shape[-1]):
+    if not (np.isfinite(shares) & (shares >= 0)).all():
+        raise ValueError(f"capped: shares are not finite numbers of at least 0 (shares has shape {shares.shape})")
+    if count("capped", "k", k) > (shares > 0).sum(-1).min(initial=shares.shape[-1]):
         raise ValueError(f"capped: k={k} exceeds the experts that may be chosen (shares has shape {shares.shape})")
     full = np.zeros(shares.shape, bool)
     while True:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from moespec.cost._require import count
+
 
 def pipelined(dispatch: float, experts: float, combine: float, chunks: int) -> float:
     """The time of `chunks` equal chunks, each of which takes `dispatch`, then `experts`, then `combine` seconds.
@@ -13,8 +15,9 @@ def pipelined(dispatch: float, experts: float, combine: float, chunks: int) -> f
 
     where N is the end of the line before on the network.  One chunk: the sum of the three.
     """
-    if chunks < 1:
-        raise ValueError(f"pipelined: chunks={chunks} is below 1")
+    count("pipelined", "chunks", chunks, least=1)
+    if not all(time >= 0 for time in (dispatch, experts, combine)):
+        raise ValueError(f"pipelined: dispatch={dispatch}, experts={experts}, combine={combine} are not times in seconds")
     network = computed = 0.0
     waiting = []                                  # ends of chunks that were computed and not yet combined
     for _ in range(chunks):

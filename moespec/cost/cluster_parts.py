@@ -8,6 +8,7 @@ from math import inf, isfinite
 import numpy as np
 
 from moespec.cost._devices import device
+from moespec.cost._require import count
 
 # Assumed, not measured: seconds of an exchange, and of each message.
 INSIDE = {"latency": 2e-6, "overhead": 1e-7}
@@ -68,8 +69,7 @@ class Cluster:
 
     def __post_init__(self):
         for name in ("ranks", "per_node"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"Cluster: {name}={getattr(self, name)} is below 1")
+            count("Cluster", name, getattr(self, name), least=1)
         for name in ("flops", "memory_bandwidth", "efficiency"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"Cluster: {name}={getattr(self, name)} is not above 0")

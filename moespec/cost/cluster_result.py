@@ -23,6 +23,7 @@ class Phase(NamedTuple):
 
     @property
     def slowest(self) -> float:
+        """Seconds of the slowest rank."""
         return float(self.seconds.max())
 
 
@@ -39,10 +40,12 @@ class Simulation:
 
     @property
     def forward(self) -> float:
+        """Seconds of forward."""
         return self._time("forward")
 
     @property
     def backward(self) -> float:
+        """Seconds of backward."""
         return self._time("backward")
 
     @property
@@ -67,10 +70,12 @@ class Simulation:
 
     @property
     def slowest(self) -> int:
+        """The rank that is busy longest."""
         return int(self.busy.argmax())
 
     @property
     def mean(self) -> float:
+        """Seconds that a rank is busy, on average."""
         return float(self.busy.mean())
 
     @property
@@ -85,6 +90,8 @@ class Simulation:
 
     def network(self, level: str, *, to: str = "out") -> np.ndarray:
         """Bytes that each rank sends (`to` = "out") or receives ("in") over "intra" or "inter", forward and backward."""
+        if level not in ("intra", "inter") or to not in ("out", "in"):
+            raise ValueError(f"Simulation.network: level={level!r} must be intra or inter, to={to!r} out or in")
         moved = getattr(self.flow, level)
         away, back = (moved.rows_out, moved.rows_in) if to == "out" else (moved.rows_in, moved.rows_out)
         return 2 * (away * self.row_bytes[0] + back * self.row_bytes[1])

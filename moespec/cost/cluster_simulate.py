@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from moespec.cost._require import count
 from moespec.cost._wire import width
 from moespec.cost.cluster_expected import expected
 from moespec.cost.cluster_limit import Limited
@@ -16,9 +17,11 @@ from moespec.cost.placement import Placement, contiguous, eplb, round_robin
 
 EXACT = 1 << 23                  # up to so many tokens times experts or ranks, tokens are drawn one by one
 MOST = EXACT << 7                # and no further, even when asked to
+FORMS = ("auto", "exact", "expected")
+EQUAL = Uniform()
 
 
-def simulate(cluster: Cluster, spec, d_model: int, tokens_per_rank: int, *, load: Load = Uniform(), placement: Placement | str = "contiguous",  # noqa: B008
+def simulate(cluster: Cluster, spec, d_model: int, tokens_per_rank: int, *, load: Load = EQUAL, placement: Placement | str = "contiguous",
              spare: int = 0, expert_parallel: int | None = None, node_limit: int | None = None, copies: str = "choice", overlap: int = 1,
              dtype: str = "bfloat16", wire=None, form: str = "auto", rng=0) -> Simulation:
     """Forward and backward of one layer in training, expert-parallel.
@@ -52,7 +55,11 @@ def simulate(cluster: Cluster, spec, d_model: int, tokens_per_rank: int, *, load
     ------
     ValueError
         Numbers that do not fit together, or a layer whose tokens do not choose.
+    TypeError
+        A load that is none; a number of something that is no integer.
     """
+    if not isinstance(load, Load | Limited):
+        raise TypeError(f"simulate: load={load!r} is no Uniform, Zipf or Trace")
     done = work(spec, d_model)
     group = cluster.ranks if expert_parallel is None else expert_parallel
     _check(cluster, group, tokens_per_rank, overlap, node_limit, copies, form)
@@ -79,17 +86,18 @@ def simulate(cluster: Cluster, spec, d_model: int, tokens_per_rank: int, *, load
 
 
 def _check(cluster, group, tokens, overlap, limit, copies, form):
+    for name, value, least in (("expert_parallel", group, 0), ("tokens_per_rank", tokens, 1), ("overlap", overlap, 1),
+                               ("node_limit", 1 if limit is None else limit, 1)):
+        count("simulate", name, value, least=least)
+    for name, given, known in (("copies", copies, COPIES), ("form", form, FORMS)):
+        if given not in known:
+            raise ValueError(f"simulate: {name}={given!r} is none of {', '.join(known)}")
     if group < 1 or cluster.ranks % group:
         raise ValueError(f"simulate: expert_parallel={group} does not divide {cluster.ranks} ranks")
     if group != cluster.ranks and max(group, cluster.per_node) % min(group, cluster.per_node):
         raise ValueError(f"simulate: expert_parallel={group} ranks do not fill nodes of {cluster.per_node}")
     if copies == "node" and group > cluster.per_node and group % cluster.per_node:
         raise ValueError(f"simulate: copies='node' needs full nodes, got {group} ranks in nodes of {cluster.per_node}")
-    for name, value, least in (("tokens_per_rank", tokens, 1), ("overlap", overlap, 1), ("node_limit", 1 if limit is None else limit, 1)):
-        if value < least:
-            raise ValueError(f"simulate: {name}={value} is below {least}")
-    if copies not in COPIES or form not in ("auto", "exact", "expected"):
-        raise ValueError(f"simulate: copies={copies!r} is one of {', '.join(COPIES)}; form={form!r} of auto, exact, expected")
 
 
 def _placed(placement, load, done, group, nodes, spare):

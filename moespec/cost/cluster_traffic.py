@@ -24,6 +24,7 @@ class Level(NamedTuple):
 
     @property
     def messages(self):
+        """Likewise."""
         return np.maximum(self.messages_out, self.messages_in)
 
 

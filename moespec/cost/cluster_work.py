@@ -43,13 +43,14 @@ def work(spec, d_model: int) -> Work:
     priced = layer(spec, d_model, TOKENS)
     lines, live = priced.lines, priced.loads[""].rows
     routed = [line for line in lines if any(name.startswith("experts.") for name in line.step.reads.split())]
-    own = {name: shape for name, shape in parameter_shapes(spec, d_model).items() if name.startswith("experts.")}
+    shapes = parameter_shapes(spec, d_model)
+    own = {name: shape for name, shape in shapes.items() if name.startswith("experts.")}
     weights = [shape for name, shape in own.items() if name.startswith("experts.w")]
     if not any(line.step.op == "dispatch.plan" for line in lines) or not sum(line.forward.flops for line in routed) or len(weights[0]) != 3:
         raise ValueError("simulate: the layer's program has no rows that go to experts")
     total, rows = (np.array([(line.forward.flops, line.backward.flops) for line in found]).sum(0) for found in (lines, routed))
     held = sum(int(np.prod(shape)) for shape in own.values()) // spec.experts.n
-    whole = sum(int(np.prod(shape)) for shape in parameter_shapes(spec, d_model).values())
+    whole = sum(int(np.prod(shape)) for shape in shapes.values())
     gated, into, out = len(weights) == 3, weights[0][1], weights[-1][2]
     return Work(spec.experts.n, spec.columns, tuple((total - rows) / TOKENS), tuple(rows / live), whole - held * spec.experts.n, held,
                 0 if len(weights) == 1 else (3 if gated else 2) * weights[-1][1], into, out)

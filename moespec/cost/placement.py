@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from moespec.cost._require import count
+
 
 @dataclass(frozen=True, eq=False)
 class Placement:
@@ -31,6 +33,7 @@ class Placement:
 
     @property
     def ranks(self) -> int:
+        """How many ranks there are."""
         return len(self.slots)
 
     @property
@@ -40,7 +43,10 @@ class Placement:
 
     def share(self, load) -> np.ndarray:
         """[R, S]: the load of each place; the replicas of an expert share it equally."""
-        each = np.asarray(load, np.float64) / self.copies
+        load = np.asarray(load, np.float64)
+        if load.shape != (self.experts,):
+            raise ValueError(f"Placement: load has shape {load.shape}, wanted ({self.experts},)")
+        each = load / self.copies
         return np.where(self.slots >= 0, each[np.maximum(self.slots, 0)], 0.0)
 
     def loads(self, load) -> np.ndarray:
@@ -50,11 +56,13 @@ class Placement:
 
 def contiguous(experts: int, ranks: int) -> Placement:
     """Blocks of consecutive experts, the sizes of `numpy.array_split`."""
+    _counts("contiguous", experts=experts, ranks=ranks)
     return _padded(np.array_split(np.arange(experts), ranks), experts)
 
 
 def round_robin(experts: int, ranks: int) -> Placement:
     """Expert e on rank e mod R."""
+    _counts("round_robin", experts=experts, ranks=ranks)
     return _padded([np.arange(rank, experts, ranks) for rank in range(ranks)], experts)
 
 
@@ -130,10 +138,16 @@ def _node(load, ranks, slots):
 def _check(load, ranks, slots, nodes, groups):
     if load.ndim != 1 or not (np.isfinite(load) & (load >= 0)).all():
         raise ValueError(f"eplb: load is not E finite numbers of at least 0 (load has shape {load.shape})")
-    if min(ranks, slots, nodes, groups) < 1 or ranks * slots < len(load):
+    _counts("eplb", experts=len(load), ranks=ranks, nodes=nodes, groups=groups)
+    if ranks * count("eplb", "slots", slots) < len(load):
         raise ValueError(f"eplb: {ranks} ranks of {slots} places cannot hold {len(load)} experts")
     if ranks % nodes or len(load) % groups:
         raise ValueError(f"eplb: {nodes} nodes do not divide {ranks} ranks, or {groups} groups not {len(load)} experts")
+
+
+def _counts(name, **numbers):
+    for what, value in numbers.items():
+        count(name, what, value, least=1)
 
 
 def _padded(blocks, experts):
