@@ -99,8 +99,21 @@ def test_by_hand():
 
 def test_refusals():
     spec = LAYERS["mixtral"]
-    with pytest.raises(ValueError, match=r"network: counts has shape \(1, 8\), but there are 2 ranks"):
-        cost.network(spec, 4, (1, 1), {"": np.zeros((1, 8), int)})
+    fair = {"": np.ones((2, 8), int)}
+    for shape in ((1, 8), (2, 7), (2, 9)):
+        with pytest.raises(ValueError, match=rf"network: counts\[''\] has shape \({shape[0]}, {shape[1]}\), but there are 2 ranks and 8 experts"):
+            cost.network(spec, 4, (1, 1), {"": np.zeros(shape, int)})
+    with pytest.raises(ValueError, match=r"network: counts\['pool.'\] are of no experts; the layer has ''"):
+        cost.network(spec, 4, (1, 1), {**fair, "pool.": fair[""]})
+    with pytest.raises(ValueError, match="network: d_model=0 is below 1"):
+        cost.network(spec, 0, (1, 1), fair)
+    with pytest.raises(ValueError, match="network: chunks=0 is below 1"):
+        cost.network(spec, 4, (1, 1), fair, chunks=0)
+    with pytest.raises(ValueError, match="network: dtype='int32' is not one of float64"):
+        cost.network(spec, 4, (1, 1), fair, dtype="int32")
+    for rows in (0, 3):
+        with pytest.raises(ValueError, match=f"rank_program: rows={rows} do not divide 2 tokens"):
+            cost.network(spec, 4, (1, 1), fair, rows=rows)
     with pytest.raises(ValueError, match=r"network: counts\[''\] is missing"):
         cost.network(spec, 4, (1, 1), {})
     with pytest.raises(ValueError, match="network: tokens=-1 is below 0"):

@@ -12,7 +12,7 @@ from math import prod
 import numpy as np
 
 from moespec.cost._load import Load
-from moespec.cost._require import count, counts_of
+from moespec.cost._require import count, counts_of, real
 from moespec.cost._walk import Value, context, given, walk
 from moespec.cost.collectives import Traffic, all_gather, all_reduce, all_to_all, blocks, count_exchange, rows_between
 from moespec.numerics import acc
@@ -69,12 +69,11 @@ def network(spec, d_model: int, tokens, counts: Mapping[str, np.ndarray], *, dty
     ranks = len(tokens)
     for t in tokens:
         count("network", "tokens", t)
-    table = {prefix: counts_of("network", "counts", c, ndim=2) for prefix, c in counts.items()}
-    for c in table.values():
-        if len(c) != ranks:
-            raise ValueError(f"network: counts has shape {c.shape}, but there are {ranks} ranks")
+    d_model, chunks = count("network", "d_model", d_model, least=1), count("network", "chunks", chunks, least=1)
+    table = {prefix: _counts(spec, ranks, prefix, c) for prefix, c in counts.items()}
     steps = rank_program(spec, tokens, rows=rows, training=training, context=given_context, ordered=ordered, chunks=chunks)
-    price = _Price(spec, tuple(tokens), table, _values(spec, d_model, sum(tokens), dtype, rows, training), check, chunks)
+    values = _values(spec, d_model, sum(tokens), real("network", dtype), rows, training)
+    price = _Price(spec, tuple(tokens), table, values, check, chunks)
     forward: By = {}
     price.add(forward, "batch", 1, all_gather([BATCH * WORD] * ranks))
     for step in steps:
@@ -85,6 +84,21 @@ def network(spec, d_model: int, tokens, counts: Mapping[str, np.ndarray], *, dty
     for step in _reached(steps):
         price.backward(backward, step)
     return Network(forward, backward)
+
+
+def _experts(spec):
+    """How many experts there are, by the prefix of their names."""
+    return {"": spec.experts.n} | ({"pool.": spec.pool.experts.n} if spec.pool else {})
+
+
+def _counts(spec, ranks, prefix, counts):
+    """[R, E] of the experts with this prefix."""
+    if (experts := _experts(spec).get(prefix)) is None:
+        raise ValueError(f"network: counts[{prefix!r}] are of no experts; the layer has {', '.join(map(repr, _experts(spec)))}")
+    found = counts_of("network", "counts", counts, ndim=2)
+    if found.shape != (ranks, experts):
+        raise ValueError(f"network: counts[{prefix!r}] has shape {found.shape}, but there are {ranks} ranks and {experts} experts")
+    return found
 
 
 class _Price:
@@ -173,7 +187,7 @@ def _values(spec, d_model, tokens, dtype, rows, training):
     """Shape and dtype of every value of the batch; how many rows the experts get does not matter here."""
     values = given(spec, d_model, tokens, dtype)
     values |= {name: v._replace(dtype=acc(v.dtype)) for name, v in values.items() if name.startswith("noise.")}
-    loads = {"": Load(0, spec.experts.n)} | ({"pool.": Load(0, spec.pool.experts.n)} if spec.pool else {})
+    loads = {prefix: Load(0, experts) for prefix, experts in _experts(spec).items()}
     steps = spec.program(tokens, rows=rows, training=training, context=context(values))
     for site in walk(spec, steps, values, loads):
         values |= dict(zip(site.step.writes.split(), site.writes.values(), strict=True))

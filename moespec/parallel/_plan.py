@@ -80,8 +80,10 @@ def rank_program(spec, tokens, rank: int = 0, *, rows: int = 1, training: bool =
     """
     if not 0 <= rank < len(tokens) or min(tokens) < 0:
         raise ValueError(f"rank_program: rank={rank} of {len(tokens)} ranks with {tuple(tokens)} tokens")
-    if chunks < 1 or rows < 0 or sum(tokens) % max(rows, 1):
-        raise ValueError(f"rank_program: chunks={chunks} is below 1, or rows={rows} do not divide {sum(tokens)} tokens")
+    if chunks < 1:
+        raise ValueError(f"rank_program: chunks={chunks} is below 1")
+    if rows < 0 or (sum(tokens) % rows if rows else sum(tokens)):
+        raise ValueError(f"rank_program: rows={rows} do not divide {sum(tokens)} tokens")
     noise = draw(spec, 1, 8, rng=0) if training else silent(spec, 1)
     given = ("x", *parameter_shapes(spec, 8), *(f"noise.{name}" for name in noise), *context)
     batch = Batch(rank, tuple(tokens), rows)
