@@ -49,6 +49,18 @@ def test_verify_of_no_case_fails(capsys):
     assert main(["verify", "--op", "gates.topk", "--case", "nothing"]) == 1
 
 
+@pytest.mark.parametrize(("option", "file", "message"), [
+    ("--report", "matrix.txt", "matrix.txt ends in '.txt'"),
+    ("--report", "nowhere/matrix.md", "there is no folder"),
+    ("--known-failures", "none", "none"),
+])
+def test_a_file_that_cannot_be_is_refused_before_anything_runs(option, file, message, tmp_path, capsys):
+    assert main(["verify", "numpy", "--op", "losses.z_loss", option, str(tmp_path / file)]) == 2
+    printed = capsys.readouterr()
+    assert message in printed.err
+    assert printed.out == ""
+
+
 def test_unknown_backend(capsys):
     assert main(["verify", "nothing"]) == 2
     assert "no backend is called 'nothing'" in capsys.readouterr().err

@@ -49,3 +49,15 @@ def test_requirements_have_a_record_of_their_own(tmp_path):
     (entry,) = json.loads((tmp_path / "requirements.json").read_text())
     assert entry["requirements"] == {"float32": {"TOPK-1": "1 of 2 failed", "TOPK-2": "1"}}
     assert (entry["backend"], entry["execution"], entry["date"]) == ("acme", "real", "2026-01-02")
+
+
+@pytest.mark.parametrize(("text", "message"), [
+    ("{}", "record.json is no record of where backends stand"), ('[{"backend": "acme"}]', "no record"), ("nonsense", "record.json is no JSON"),
+    ('[{"backend": "acme", "execution": "dreamt", "ops": {}}]', "a run is real, emulated, compiled, not dreamt")])
+def test_a_file_that_is_no_record_is_refused_and_left_alone(text, message, tmp_path, capsys):
+    save([report("real", ["pass"])], tmp_path / "new.json")
+    (tmp_path / "record.json").write_text(text)
+    assert main(["standing", str(tmp_path / "new.json"), "--record", str(tmp_path / "record.json"), "--out", str(tmp_path / "page.md")]) == 2
+    assert message in capsys.readouterr().err
+    assert (tmp_path / "record.json").read_text() == text
+    assert not (tmp_path / "page.md").exists()

@@ -1,4 +1,4 @@
-"""The command line: `moespec verify | vectors | trace | backends | ops | models | cost | cluster`, one module a command."""
+"""The command line: `moespec verify | report | standing | vectors | trace | backends | ops | models | cost | cluster`, a module each or a few."""
 
 from __future__ import annotations
 

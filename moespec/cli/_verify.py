@@ -46,6 +46,9 @@ def run(options):
     """Verify the named backends, or all that can run here; 0 only if something ran and nothing failed."""
     if options.mutants:
         return _mutants.run(options)
+    if options.report:
+        saved.require_path(options.report)
+    options.expected = conformance.read_known(options.known) if options.known else []
     names = options.backends or sorted({"numpy", *backend.known()})
     reports = []
     for name in names:
@@ -115,8 +118,7 @@ def _with_bar(run, target, dtypes, options, **rules):
 def _show(report, source, dtypes, device, options):
     """Print the matrix, the first failures and the count."""
     console = Console()
-    if options.known:
-        report.expect(conformance.read_known(options.known))
+    report.expect(options.expected)
     console.print(matrix(report, dtypes))
     for failure in report.failures[:20]:
         console.print(f"[red]FAIL[/] {escape(failure.id)}: {escape(failure.message)} (seed {failure.seed})", soft_wrap=True)

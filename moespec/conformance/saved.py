@@ -13,19 +13,38 @@ FORMAT = 2
 
 def save(reports, path):
     """Write the reports of one or several backends; the ending of `path` tells how."""
-    path = Path(path)
+    Path(path).write_text(_form(path)(reports))
+
+
+def require_path(path):
+    """Refuse a `path` that `save` could not write to, before the minutes that its reports may take."""
+    _form(path)
+    if not Path(path).parent.is_dir():
+        raise ValueError(f"report: there is no folder {Path(path).parent}")
+
+
+def _form(path):
     made = {".json": _record, ".html": page, ".md": _markdown}
-    if path.suffix not in made:
-        raise ValueError(f"report: {path.name} ends in {path.suffix!r}, known are {', '.join(made)}")
-    path.write_text(made[path.suffix](reports))
+    ending = Path(path).suffix
+    if ending not in made:
+        raise ValueError(f"report: {Path(path).name} ends in {ending!r}, known are {', '.join(made)}")
+    return made[ending]
 
 
 def load(path) -> list[Report]:
     """The reports of a JSON file."""
-    found = json.loads(Path(path).read_text())
+    found = read_json(path)
     if not isinstance(found, dict) or found.get("format") != FORMAT:
         raise ValueError(f"report: {path} is no report of format {FORMAT}")
     return [Report.from_dict(r) for r in found["reports"]]
+
+
+def read_json(path):
+    """What a JSON file holds; the error of one that is broken names it."""
+    try:
+        return json.loads(Path(path).read_text())
+    except ValueError as error:
+        raise ValueError(f"{path} is no JSON: {error}") from None
 
 
 def _record(reports):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from moespec.conformance.saved import read_json
 from moespec.registry import OPS
 
 ORDER = ("real", "emulated", "compiled")
@@ -15,22 +16,34 @@ ORDER = ("real", "emulated", "compiled")
 
 def update(reports, record, out):
     """Put `reports` into the file `record` and write the table to `out`."""
-    Path(out).write_text(table(_replace([_entry(report) for report in reports], record)))
+    entries = _joined([_entry(report) for report in reports], record)
+    Path(out).write_text(table(entries))
+    _write(entries, record)
 
 
 def update_requirements(reports, record):
     """Put what `reports` found of every requirement into the file `record`."""
-    _replace([{**_origin(report), "requirements": _requirements(report)} for report in reports], record)
+    _write(_joined([{**_origin(report), "requirements": _requirements(report)} for report in reports], record), record)
 
 
-def _replace(new, record):
-    """Entries of the file with `new` ones, each in the place of the one before of its backend and kind; the file holds them."""
-    record = Path(record)
-    known = {(e["backend"], e["execution"]): e for e in (json.loads(record.read_text()) if record.exists() else [])}
-    known |= {(e["backend"], e["execution"]): e for e in new}
-    entries = sorted(known.values(), key=lambda e: (ORDER.index(e["execution"]), e["backend"]))
-    record.write_text(json.dumps(entries, indent=1) + "\n")
-    return entries
+def _joined(new, record):
+    """Entries of the file with `new` ones, each in the place of the one before of its backend and kind."""
+    known = {(e["backend"], e["execution"]): e for e in [*_read(record), *new]}
+    if unknown := {kind for _, kind in known} - set(ORDER):
+        raise ValueError(f"standing: a run is {', '.join(ORDER)}, not {', '.join(sorted(unknown))}")
+    return sorted(known.values(), key=lambda e: (ORDER.index(e["execution"]), e["backend"]))
+
+
+def _read(record):
+    """The entries of a record; none if there is no file yet."""
+    found = read_json(record) if Path(record).exists() else []
+    if not isinstance(found, list) or not all(isinstance(e, dict) and {"backend", "execution"} <= set(e) for e in found):
+        raise ValueError(f"standing: {record} is no record of where backends stand")
+    return found
+
+
+def _write(entries, record):
+    Path(record).write_text(json.dumps(entries, indent=1) + "\n")
 
 
 def table(entries) -> str:
