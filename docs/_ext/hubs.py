@@ -27,8 +27,7 @@ def pages(docs: Path) -> dict[str, str]:
     """Path -> text."""
     listed = {name for names in LISTS.values() for name in names} | set(ELSEWHERE)
     guides = sorted((p.stem for p in docs.glob("*.md") if p.stem not in listed), key=lambda n: (FIRST.index(n) if n in FIRST else len(FIRST), n))
-    there = {"guides": guides} | {hub: [n for n in names if n.startswith("site/") or (docs / f"{n}.md").exists()] for hub, names in LISTS.items()}
-    found = {f"site/{hub}.rst": _hub(hub, names, docs) for hub, names in there.items()}
+    found = {f"site/{hub}.rst": _hub(hub, names, docs) for hub, names in {"guides": guides, **LISTS}.items()}
     found["site/gallery.rst"] = _gallery(docs)
     return found | {f"site/{name}.md": _root(name) for name in ("contributing", "changelog")}
 

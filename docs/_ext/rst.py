@@ -28,9 +28,9 @@ def columns(rows) -> list[str]:
     return [".. code-block:: text", "", *(f"   {line}" for line in lines), ""]
 
 
-def toctree(pages, hidden: bool = True, depth: int = 1) -> list[str]:
-    """A table of contents; hidden ones make the navigation only."""
-    return [".. toctree::", *(["   :hidden:"] if hidden else []), f"   :maxdepth: {depth}", "", *(f"   {page}" for page in pages), ""]
+def toctree(pages) -> list[str]:
+    """A table of contents for the navigation alone."""
+    return [".. toctree::", "   :hidden:", "   :maxdepth: 1", "", *(f"   {page}" for page in pages), ""]
 
 
 def literal(text: str) -> str:
