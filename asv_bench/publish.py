@@ -2,7 +2,7 @@
 
     python asv_bench/publish.py [--serve PORT]
 
-asv's page loads ten scripts and styles from other hosts.  They are fetched once, by `npm pack`, in pinned versions with pinned checksums, and
+asv's page loads nine scripts and a style sheet from other hosts.  They are fetched once, by `npm pack`, in pinned versions with pinned checksums, and
 lie below html/v with their licences.  A browser wants the result served over HTTP: --serve does, on this machine only.
 """
 
