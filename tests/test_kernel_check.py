@@ -34,6 +34,16 @@ def test_a_planted_tie_bug_is_found_and_told():
         check("gates.topk", forward=wrong, cases="tie_lower_index_k1")
 
 
+@pytest.mark.parametrize(("dtypes", "named"), [("float32", "'f'"), (["float31"], "'float31'"), ([np.float32], "float32'>")])
+def test_a_dtype_that_is_none_is_no_failure_of_the_kernel(dtypes, named):
+    with pytest.raises(ValueError, match=f"no dtype is called .*{named}; wanted a list of some of float64, float32, float16, bfloat16"):
+        check("gates.topk", forward=topk, dtypes=dtypes)
+
+
+def test_dtypes_may_come_one_by_one():
+    assert check("gates.topk", forward=topk, dtypes=(d for d in ["float32"]), cases="tie_lower_index_k1").ok
+
+
 def test_int32_ids_and_any_order_are_lawful_if_declared():
     def reverse(scores, indices=None, *, k=None):
         return topk(scores, k=k)[:, ::-1].astype(np.int32) if indices is None else indices

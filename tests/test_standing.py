@@ -61,3 +61,11 @@ def test_a_file_that_is_no_record_is_refused_and_left_alone(text, message, tmp_p
     assert message in capsys.readouterr().err
     assert (tmp_path / "record.json").read_text() == text
     assert not (tmp_path / "page.md").exists()
+
+
+@pytest.mark.parametrize("text", ["[]", '{"format": 2}', '{"format": 2, "reports": [{"backend": "acme"}]}', '{"format": 2, "reports": [3]}'])
+def test_a_file_that_is_no_report_is_refused(text, tmp_path, capsys):
+    (tmp_path / "new.json").write_text(text)
+    assert main(["report", str(tmp_path / "new.json"), "--out", str(tmp_path / "page.md")]) == 2
+    assert "new.json is no report of format 2" in capsys.readouterr().err
+    assert not (tmp_path / "page.md").exists()

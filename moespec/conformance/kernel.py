@@ -11,7 +11,7 @@ import numpy as np
 
 from moespec.backend import SPEC_VERSION
 from moespec.conformance.report import Report
-from moespec.conformance.suite import verify
+from moespec.conformance.suite import known_dtypes, verify
 from moespec.op import as_tuple
 from moespec.program import Impl, always
 from moespec.registry import OPS
@@ -67,6 +67,7 @@ def check(op: str, *, forward: Callable, backward: Callable | None = None, from_
     """
     if op not in OPS:
         raise ValueError(f"check: no op is called {op!r}; `moespec ops` lists them")
+    dtypes = known_dtypes(dtypes)
     complete, pull = _complete(OPS[op], forward, backward)
     kernel = Impl(complete, pull, supports)
     rules = {"out_dtypes": dict(out_dtypes or {}), "ordered": ordered, "integers": "any", "errors": False, "composes": False,

@@ -34,9 +34,12 @@ def _form(path):
 def load(path) -> list[Report]:
     """The reports of a JSON file."""
     found = read_json(path)
-    if not isinstance(found, dict) or found.get("format") != FORMAT:
-        raise ValueError(f"report: {path} is no report of format {FORMAT}")
-    return [Report.from_dict(r) for r in found["reports"]]
+    try:
+        if found["format"] == FORMAT:
+            return [Report.from_dict(r) for r in found["reports"]]
+    except (KeyError, TypeError, AttributeError):
+        pass
+    raise ValueError(f"report: {path} is no report of format {FORMAT}")
 
 
 def read_json(path):

@@ -17,6 +17,15 @@ def chosen(pattern="*") -> list:
     return [op for name, op in OPS.items() if fnmatch(name, pattern) or fnmatch(op.short, pattern)]
 
 
+def known_dtypes(dtypes) -> list[str]:
+    """The dtypes that were asked for; one that is none is an error here, and no failure of who is judged."""
+    found = list(dtypes)
+    for dtype in found:
+        if dtype not in DTYPES:
+            raise ValueError(f"verify: no dtype is called {dtype!r}; wanted a list of some of {', '.join(DTYPES)}")
+    return found
+
+
 def verify(backend=NUMPY, *, op="*", dtypes: Iterable[str] = DTYPES, cases="*", seed=0, errors=True,
            progress: Callable[[str], None] = lambda what: None) -> Report:
     """Run the conformance suite on `backend`.
@@ -40,6 +49,7 @@ def verify(backend=NUMPY, *, op="*", dtypes: Iterable[str] = DTYPES, cases="*", 
     -------
     Report
     """
+    dtypes = known_dtypes(dtypes)
     report = Report(backend.name, backend.available()[1], seed, execution=getattr(backend, "execution", "real"))
     for record in chosen(op):
         found = [c for c in cases_of(record, seed) if fnmatch(c.name, cases)]
