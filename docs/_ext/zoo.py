@@ -5,8 +5,8 @@ from __future__ import annotations
 from rst import WIDE, dropdown, heading, literal, plain, table, toctree
 
 from moespec import cost, models
-
-TOKENS = 4096                    # enough for what is paid once a batch to vanish
+from moespec.cli._cost_tables import number
+from moespec.cli._models import TOKENS
 
 
 def page() -> str:
@@ -40,21 +40,13 @@ def _row(name):
     spec, width, row, _ = _of(name)
     held, met = cost.parameters(spec, width)
     forward, _ = _flops(spec, width)
-    return f":ref:`{name} <zoo-{name}>`", row, str(spec.experts.n), models.choices(spec), _short(held), _short(met), _short(forward)
+    return f":ref:`{name} <zoo-{name}>`", row, str(spec.experts.n), models.choices(spec), number(held), number(met), number(forward)
 
 
 def _flops(spec, width):
     """Forward and backward, per token."""
     priced = cost.layer(spec, width, TOKENS)
     return priced.forward.flops / TOKENS, priced.backward.flops / TOKENS
-
-
-def _short(number):
-    """1.23 M."""
-    for size, letter in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if number >= size:
-            return f"{number / size:.3g} {letter}"
-    return f"{number:.3g}"
 
 
 def _details(name):
