@@ -1,6 +1,7 @@
 """The table of published layers: every entry is a declaration that can be written down, built, priced and said in words."""
 
 import json
+import re
 
 import pytest
 
@@ -68,3 +69,10 @@ def test_layers_of_one_model_may_differ():
     family = models.FAMILIES["deepseek_v4"]
     assert family.spec(layer=0).router.select == "table"
     assert family.spec(layer=3).router.select == "topk"
+
+
+@pytest.mark.parametrize(("layer", "message"), [
+    ("-1", "there is no layer -1: the first is 0"), ("999", r"there is no layer 999: \w+ has \d+ values")])
+def test_a_layer_that_is_not_there_is_refused(layer, message, capsys):
+    assert main(["models", "deepseek_v4", "--layer", layer]) == 2
+    assert re.search(message, capsys.readouterr().err)

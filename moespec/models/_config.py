@@ -29,11 +29,17 @@ class C:
     def resolve(self, config, layer):
         for key in self.keys.split("|"):
             if config.get(key) is not None:
-                value = config[key]
-                return self._map(key, value if self.whole or not isinstance(value, list | tuple) else value[layer])
+                return self._map(key, self._of(key, config[key], layer))
         if self.default is REQUIRED:
             raise Unreadable(f"the configuration has none of {', '.join(map(repr, self.keys.split('|')))}")
         return self.default
+
+    def _of(self, key, value, layer):
+        if self.whole or not isinstance(value, list | tuple):
+            return value
+        if layer >= len(value):
+            raise Unreadable(f"there is no layer {layer}: {key} has {len(value)} values, one a layer")
+        return value[layer]
 
     def _map(self, key, value):
         try:
@@ -113,4 +119,6 @@ def flat(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def declare(parts: Make | When, config: Mapping[str, Any], layer: int = 0) -> LayerSpec:
     """The declaration of one layer."""
+    if layer < 0:
+        raise Unreadable(f"there is no layer {layer}: the first is 0")
     return resolve(parts, {"layer_idx": layer, **flat(config)}, layer)
