@@ -73,7 +73,7 @@ def cluster_first(x, y, n, *, degree=1, ridge=1e-3, floor=1e-3, spread=1.0, rng=
     Raises
     ------
     ValueError
-        Values that are not finite, more clusters than different rows, a cluster that stays empty.
+        Values that are not finite or beyond 1e100, more clusters than different rows, a cluster that stays empty.
     """
     x, y = admit("cluster_first", x, y)
     whole("cluster_first", n=(n, 1), degree=(degree, 0))

@@ -58,7 +58,7 @@ def hme_em(x, y, branching, *, classes=None, degree=1, ridge=1e-3, floor=1e-3, i
     Raises
     ------
     ValueError
-        Values that are not finite, labels out of range, no rows; a ridge, a floor or numbers that make no sense.
+        Values that are not finite or beyond 1e100, labels out of range, no rows; a ridge, a floor or numbers that make no sense.
     """
     x, y, experts = expert_family("hme_em", x, y, leaves("hme_em", branching), classes, degree, ridge, floor)
     model = Mixture(TreeGate(tuple(branching), ridge), experts, "hme_em", x.shape[1], classes)

@@ -14,8 +14,6 @@ from moespec.fit._least_squares import log_precision, penalty, ridge_fit
 from moespec.gates._tree import levels
 from moespec.numerics import logsumexp, softmax
 
-LOG_2_PI = 1.8378770664093453
-
 
 @dataclass(frozen=True)
 class TreeGate:
@@ -89,7 +87,7 @@ class GaussianGate:
     def of_inputs(self, params, logits):
         """(log-likelihood of the inputs, its gradient by the logits, and by the priors directly): what makes the likelihood a joint one."""
         priors = params["gate.log_priors"]
-        constant = self.centre.size / 2 * LOG_2_PI + logsumexp(priors)
+        constant = self.centre.size / 2 * np.log(2 * np.pi) + logsumexp(priors)
         return float(logsumexp(logits, axis=1).sum() - len(logits) * constant), softmax(logits, axis=1), -len(logits) * softmax(priors)
 
     def maximise(self, params, x, posterior):

@@ -40,7 +40,7 @@ def gradient(x, y, branching, *, gate="tree", loss="likelihood", classes=None, d
     Raises
     ------
     ValueError
-        As `hme_em`; an unknown gate or loss; a blend of classifiers; a start that lacks a parameter or has another shape.
+        As `hme_em`; an unknown gate or loss; a blend of classifiers; a start that lacks a parameter, has another shape or is not finite.
     """
     n = leaves("gradient", branching)
     x, y, experts = expert_family("gradient", x, y, n, classes, degree, ridge, floor)
