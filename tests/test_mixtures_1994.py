@@ -100,7 +100,7 @@ def test_a_far_target_does_not_underflow():
     np.testing.assert_allclose(losses.mixture_likelihood_backward(saved, 1.0, None)[1], [[0.0, -1.0]])
 
 
-@pytest.mark.parametrize("branching", [4, None, "4", (4.0,), [[4]]])
+@pytest.mark.parametrize("branching", [4, None, "4", (4.0,), [[4]], ((2, 2), (3,)), {2, 3}])
 def test_a_tree_of_anything_but_numbers_of_children_is_refused(branching):
     with pytest.raises(ValueError, match=r"^tree: branching=.* must be numbers of children, each at least 1 \(logits has shape \(2, 4\)\)"):
         gates.tree(np.zeros((2, 4)), branching=branching)

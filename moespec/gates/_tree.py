@@ -89,7 +89,8 @@ def levels(branching):
 
 def is_branching(branching):
     """Whether it is at least one level of whole numbers, each at least 1."""
-    return np.ndim(branching) == 1 and len(branching) > 0 and all(isinstance(b, int | np.integer) and b >= 1 for b in branching)
+    whole = np.iterable(branching) and all(isinstance(b, int | np.integer) and b >= 1 for b in branching)
+    return whole and np.ndim(branching) == 1 and len(branching) > 0
 
 
 def _check(dims, logits, *, branching):

@@ -49,8 +49,8 @@ def _normalised_over_a_level(logits, *, branching):
     log_probs, saved = gates.tree(logits, branching=branching)
     last = numerics.widen(logits)[:, _edges(branching)[-2]:]
     with np.errstate(all="ignore"):
-        norm = numerics.logsumexp(last, axis=1)[:, None] if len(last) else 0.0
-        within = last.reshape(len(last), -1, branching[-1])
+        norm = numerics.logsumexp(last, axis=1)[:, None]
+        within = last.reshape(len(last), last.shape[1] // branching[-1], branching[-1])
         lost = np.repeat(numerics.logsumexp(within, axis=2), branching[-1], axis=1)
         return (numerics.widen(log_probs) + lost - norm).astype(log_probs.dtype), saved
 
