@@ -186,6 +186,17 @@ def test_classes_that_can_be_separated_keep_finite_weights():
     assert ((found.predict(x).argmax(1) == 1) == (x[:, 0] > 0)).all()
 
 
+@pytest.mark.parametrize("scale", [1e6, 1e9, 1e99])
+@pytest.mark.parametrize("case", ["flat", "tree", "labels"])
+def test_inputs_that_nobody_has_scaled(case, scale):
+    """Seconds since 1970, say: gates and classes are sure of nearly every row, and what is left of their curvature is small differences."""
+    for seed in range(2):
+        x, y = data_of(case, 30)
+        found = em_of(case, scale * x, y, iterations=20, rng=seed)
+        assert np.isfinite(found.history).all()
+        assert never_falls(found.history)
+
+
 @pytest.mark.parametrize("fitted", [lambda x, y: fit.hme_em(x, y, (4,), ridge=1e-6, rng=0),
                                     lambda x, y: fit.gaussian_em(x, y, 4, ridge=1e-6, rng=0)])
 def test_fewer_rows_than_experts_and_constant_columns(fitted):

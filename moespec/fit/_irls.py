@@ -45,9 +45,15 @@ def _newton(columns, wanted, w, ridge):
     scores = columns @ w
     gate, weight = np.exp(scores - logsumexp(scores, axis=1)[:, None]), wanted.sum(1)
     slope = columns.T @ (wanted - weight[:, None] * gate) - ridge * w
-    spread = weight[:, None, None] * (gate[:, :, None] * np.eye(gate.shape[1]) - gate[:, :, None] * gate[:, None, :])      # T B B
-    terms = (spread[:, :, :, None] * columns[:, None, None, :]).reshape(len(columns), -1)
+    terms = ((weight[:, None, None] * _spread(gate))[:, :, :, None] * columns[:, None, None, :]).reshape(len(columns), -1)
     curve = (columns.T @ terms).reshape(*w.shape, *w.shape[::-1]).swapaxes(2, 3).reshape(w.size, w.size)
     curve += (ridge + 1e-10 * (1 + np.trace(curve) / w.size)) * np.eye(w.size)
     step = linalg.solve(curve, slope.ravel(), assume_a="pos")
     return step.reshape(w.shape), float(step @ slope.ravel()) / 2
+
+
+def _spread(gate):
+    """[T, B, B]: diag(g) - g g^T, with g times all the others on the diagonal: 1 - g would lose the digits of a gate that is almost sure."""
+    others = ~np.eye(gate.shape[1], dtype=bool)
+    between = gate[:, :, None] * gate[:, None, :] * others
+    return np.where(others, -between, between.sum(2)[:, :, None])
