@@ -144,7 +144,7 @@ INVALID = (
 )
 
 
-def _dense(run, h, of=lambda x: x, **changes):
+def combined(run, h, of=lambda x: x, **changes):
     """[T, D]: every choice on its own, by the dense form; weighted and added up.  `changes` replace inputs of the run."""
     v, ids = dense.reals(run.inputs | changes, of), (run.inputs | changes)["indices"]
     owner = np.where(ids < 0, run.dims.E, ids).ravel()
@@ -152,8 +152,8 @@ def _dense(run, h, of=lambda x: x, **changes):
     return np.einsum("tk,tkd->td", v["weights"], each.reshape(*ids.shape, run.dims.D))
 
 
-def _near(run, got, want, **changes):
-    size = _dense(run, above(gating_of(run)), np.abs, **changes)
+def near(run, got, want, **changes):
+    size = combined(run, above(gating_of(run)), np.abs, **changes)
     return dense.close(run, got, np.asarray(want, np.float64), size, 2 * dense.terms(run.dims) + 4 * run.dims.K)
 
 
@@ -161,12 +161,12 @@ def _experts_renamed(run):
     """Expert e becomes expert E-1-e."""
     ids = np.where(run.inputs["indices"] < 0, -1, run.dims.E - 1 - run.inputs["indices"])
     flipped = {w: np.flip(run.inputs[w], 0) for w in PARAMETERS if run.inputs[w] is not None}
-    return _near(run, run.rerun(indices=ids, **flipped).y, run.outputs.y)
+    return near(run, run.rerun(indices=ids, **flipped).y, run.outputs.y)
 
 
 def _tokens_reversed(run):
     flipped = {n: np.flip(run.inputs[n], 0) for n in ("x", "indices", "weights")}
-    return _near(run, np.flip(run.rerun(**flipped).y, 0), run.outputs.y)
+    return near(run, np.flip(run.rerun(**flipped).y, 0), run.outputs.y)
 
 
 def _repeated_id(run):
@@ -174,12 +174,12 @@ def _repeated_id(run):
     same = {n: np.repeat(run.inputs[n][:, :1], run.dims.K, axis=1) for n in ("indices", "weights")}
     alone = np.where(np.arange(run.dims.K) == 0, same["indices"], -1)
     once = np.asarray(run.rerun(weights=same["weights"], indices=alone, rows=None).y, np.float64)
-    return _near(run, run.rerun(**same, rows=None).y, run.dims.K * once, **same)
+    return near(run, run.rerun(**same, rows=None).y, run.dims.K * once, **same)
 
 
 def _doubled_weights(run):
     twice = 2 * run.inputs["weights"]
-    return _near(run, run.rerun(weights=twice).y, 2 * np.asarray(run.outputs.y, np.float64), weights=twice)
+    return near(run, run.rerun(weights=twice).y, 2 * np.asarray(run.outputs.y, np.float64), weights=twice)
 
 
 def _missing(run):
@@ -195,7 +195,7 @@ def _idle_experts(run):
 
 REQUIREMENTS = (
     Req("MOE-1", "A token's output is the weighted sum of its experts' outputs.",
-        lambda r: _near(r, r.outputs.y, _dense(r, unit(gating_of(r))))),
+        lambda r: near(r, r.outputs.y, combined(r, unit(gating_of(r))))),
     Req("MOE-2", "The numbering of the experts does not matter.", _experts_renamed),
     Req("MOE-3", "The order of the tokens does not matter.", _tokens_reversed),
     Req("MOE-4", "An id of -1 contributes nothing and its weight gets gradient 0; a token without an expert gives 0.", _missing),

@@ -83,7 +83,7 @@ def _line(k, score, over, norm, eps, scale, p):
 def _check(dims, logits, indices, *, k=None, norm="none", eps=0.0, p=1.0, **attrs):
     """What the steps refuse, in their words."""
     route_steps(vars(dims), **attrs)
-    require_k("topk", k, dims.E, logits.shape, indices, of="scores")
+    require_k("topk", k, dims.E, (dims.T, dims.E), indices, of="scores")
     require_norm("renormalize", norm, eps, (dims.T, k if indices is None else indices.shape[1]), p)
 
 

@@ -35,7 +35,7 @@ def backward(saved, dy):
 
 def combine_rows(rows, weights, row, y):
     """Every token adds up its rows, in ascending order of choice."""
-    (_in_parallel if y.size * row.shape[1] > SMALL else _in_order)(rows, weights, row, y)
+    (_in_parallel if y.size * row.shape[1] > SMALL else combine_in_order)(rows, weights, row, y)
 
 
 @kernel(parallel=True)
@@ -45,7 +45,7 @@ def _in_parallel(rows, weights, row, y):
 
 
 @kernel
-def _in_order(rows, weights, row, y):
+def combine_in_order(rows, weights, row, y):
     for t in range(len(y)):
         _combine(rows, weights[t], row[t], y[t])
 

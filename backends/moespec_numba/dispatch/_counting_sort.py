@@ -11,7 +11,7 @@ from numba import prange
 from moespec_numba._kernel import empty, kernel, read, zeros
 
 _BLOCK = 16384         # entries that are worth a block of their own
-_APART = 8              # int64 of padding, a cache line: no two blocks count in the same one
+APART = 8              # int64 of padding, a cache line: no two blocks count in the same one
 
 
 class Sorted(NamedTuple):
@@ -32,8 +32,8 @@ def counting_sort(keys, buckets, length=None) -> Sorted:
     blocks = keys.size // max(_BLOCK, buckets)                # so that the scan is never longer than the keys
     if blocks > 1:
         blocks = min(numba.get_num_threads(), blocks)
-    table = zeros((max(blocks, 1), buckets + _APART), "int64")
-    (_in_blocks if blocks > 1 else _in_one)(read(keys, "int64"), table, source, place, offsets)
+    table = zeros((max(blocks, 1), buckets + APART), "int64")
+    (_in_blocks if blocks > 1 else sort_in_one)(read(keys, "int64"), table, source, place, offsets)
     return Sorted(source, place, offsets)
 
 
@@ -49,7 +49,7 @@ def _in_blocks(keys, table, source, place, offsets):
 
 
 @kernel
-def _in_one(keys, table, source, place, offsets):
+def sort_in_one(keys, table, source, place, offsets):
     _count(keys, np.int64(0), len(keys), table[0])
     _scan(table, offsets)
     _scatter(keys, np.int64(0), len(keys), table[0], source, place)

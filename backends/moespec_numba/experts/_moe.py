@@ -16,7 +16,7 @@ from moespec_numba.experts import _moe_backward, _moe_forward
 from moespec_numba.experts._gated import gating
 from moespec_numba.experts._moe_backward import DOWN, GATE, ROWS, UP, WHOLE, Back, Given
 from moespec_numba.experts._moe_forward import Rows, Weights
-from moespec_numba.experts._types import common, like
+from moespec_numba.experts._types import absent, common, like
 
 
 class Saved(NamedTuple):
@@ -75,8 +75,7 @@ def backward(saved, dy):
 def _computed(inputs):
     """x, the routing weights and the parameters in the dtype of the computation; a missing bias is an empty one."""
     x, weights, *w = common(*inputs)
-    none = read(empty((0, 0), x.dtype))
-    return x, weights, Weights(*(none if a is None else a for a in w))
+    return x, weights, Weights(*(absent(2, x.dtype) if a is None else a for a in w))
 
 
 def _tasks(offsets, D, F, threads):

@@ -1,8 +1,10 @@
 """What arrays compute in: the widest dtype among them; results return to the dtype of what they belong to."""
 
+from functools import cache
+
 import numpy as np
 
-from moespec_numba._kernel import read
+from moespec_numba._kernel import empty, read
 
 
 def common(*arrays):
@@ -14,3 +16,9 @@ def common(*arrays):
 def like(array, result):
     """`result` in the dtype of the input `array`; None where there is none."""
     return None if array is None else result.astype(array.dtype, copy=False)
+
+
+@cache
+def absent(dimensions, dtype):
+    """What a kernel is given in place of an array that is not there."""
+    return read(empty((0,) * dimensions, dtype))

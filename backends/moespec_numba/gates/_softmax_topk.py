@@ -32,7 +32,7 @@ def routed(logits, indices, k, norm="none", eps=0.0, scale=1.0, score="softmax")
     probs, weights = empty(logits.shape, logits.dtype), empty(ids.shape, logits.dtype)
     how = typed(norm, eps, scale, logits.dtype)
     wide, kind = read(logits), KINDS[score]
-    _forward(wide, kind, given, *how, probs, ids, weights)
+    (_forward if len(ids) > BLOCK else route_block)(wide, kind, given, *how, ids, probs, weights)
     return (ids, weights), Saved(wide, kind, read(probs), read(ids), how)
 
 
@@ -43,16 +43,23 @@ def backward(saved, dweights):
 
 
 @kernel(parallel=True)
-def _forward(logits, kind, given, norm, eps, scale, probs, ids, weights):
-    tokens, k = ids.shape
+def _forward(logits, kind, given, norm, eps, scale, ids, probs, weights):
+    tokens = len(ids)
     for block in prange((tokens + BLOCK - 1) // BLOCK):
-        room = np.empty(k, logits.dtype)
-        for t in range(block * BLOCK, min(tokens, (block + 1) * BLOCK)):
-            score_row(logits[t], kind, probs[t])
-            if not given:
-                choose(probs[t], ids[t], room)
-            take_row(probs[t], ids[t], 0, room)
-            weigh_row(room, ids[t], norm, eps, scale, weights[t])
+        of = slice(block * BLOCK, min(tokens, (block + 1) * BLOCK))
+        route_block(logits[of], kind, given, norm, eps, scale, ids[of], probs[of], weights[of])
+
+
+@kernel
+def route_block(logits, kind, given, norm, eps, scale, ids, probs, weights):
+    """The tokens of one block; alone it wakes no other thread."""
+    room = np.empty(ids.shape[1], logits.dtype)
+    for t in range(len(ids)):
+        score_row(logits[t], kind, probs[t])
+        if not given:
+            choose(probs[t], ids[t], room)
+        take_row(probs[t], ids[t], 0, room)
+        weigh_row(room, ids[t], norm, eps, scale, weights[t])
 
 
 @kernel(parallel=True)

@@ -33,7 +33,7 @@ def routed(logits, indices, k, norm="none", eps=0.0, scale=1.0, score="softmax")
     shares, weights = empty(ids.shape, logits.dtype), empty(ids.shape, logits.dtype)
     how = typed(norm, eps, scale, logits.dtype)
     wide, kind = read(logits), KINDS[score]
-    (_forward if len(ids) > BLOCK else _block)(wide, kind, given, *how, ids, shares, weights)
+    (_forward if len(ids) > BLOCK else route_block)(wide, kind, given, *how, ids, shares, weights)
     return (ids, weights), Saved(wide, kind, read(shares), read(ids), how)
 
 
@@ -48,11 +48,11 @@ def _forward(logits, kind, given, norm, eps, scale, ids, shares, weights):
     tokens = len(ids)
     for block in prange((tokens + BLOCK - 1) // BLOCK):
         of = slice(block * BLOCK, min(tokens, (block + 1) * BLOCK))
-        _block(logits[of], kind, given, norm, eps, scale, ids[of], shares[of], weights[of])
+        route_block(logits[of], kind, given, norm, eps, scale, ids[of], shares[of], weights[of])
 
 
 @kernel
-def _block(logits, kind, given, norm, eps, scale, ids, shares, weights):
+def route_block(logits, kind, given, norm, eps, scale, ids, shares, weights):
     """The tokens of one block; alone it wakes no other thread."""
     room = np.empty(ids.shape[1], logits.dtype)
     for t in range(len(ids)):

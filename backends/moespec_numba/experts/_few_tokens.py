@@ -1,0 +1,40 @@
+"""experts.moe_block for a few tokens: from the tokens to the output in one call.
+
+Between kernels that together take no longer than memory needs to deliver the chosen experts, Python's own code and objects have to come
+back into the caches each time, since the experts' matrices have driven them out: a millisecond a layer.
+"""
+
+import numpy as np
+
+from moespec_numba._few import few_nn
+from moespec_numba._kernel import kernel
+from moespec_numba._queue import BLOCK, list_blocks
+from moespec_numba.dispatch._combine import combine_in_order
+from moespec_numba.dispatch._counting_sort import APART, sort_in_one
+from moespec_numba.experts import _moe_forward
+from moespec_numba.experts._moe_forward import Rows
+from moespec_numba.gates import _softmax_topk, _topk_softmax
+
+
+@kernel
+def run(threads, x, router, bias, w, score_all, kind, given, norm, eps, scale, a, logits, ids, scores, weights, token, place, offsets, g, u, y):
+    """Fill everything from `logits` on; `scores`: of all experts or of the chosen ones, as gates.route keeps them."""
+    few_nn(x, router, logits)
+    if len(bias):
+        for t in range(len(x)):
+            for e in range(len(bias)):
+                logits[t, e] += bias[e]
+    if score_all:
+        _softmax_topk.route_block(logits, kind, given, norm, eps, scale, ids, scores, weights)
+    else:
+        _topk_softmax.route_block(logits, kind, given, norm, eps, scale, ids, scores, weights)
+    sort_in_one(ids, np.zeros((1, len(offsets) - 1 + APART), np.int64), token, place, offsets)
+    live, tasks = offsets[-1], np.empty((len(token), 3), np.int64)
+    tasks = tasks[:list_blocks(offsets, np.zeros(BLOCK, np.int64), tasks)]
+    size = tasks[0, 2] - tasks[0, 1] if len(tasks) else 0
+    out = np.empty((live, x.shape[1]), x.dtype)
+    rows, hidden, scratch = (np.empty((threads, size, x.shape[1]), x.dtype), np.empty((threads, size, g.shape[1]), x.dtype),
+                             np.empty((threads, g.shape[1]), x.dtype))
+    own = Rows(token[:live], g[:live], u[:live])
+    _moe_forward.run(x, w, a, tasks, np.zeros(1, np.int64), own, out, (rows, hidden, scratch))
+    combine_in_order(out, weights, place, y)
