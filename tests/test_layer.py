@@ -269,8 +269,23 @@ def test_cotangents_of_named_values():
     out, saved = moespec.forward(spec, params, x)
     grads = moespec.backward(saved, dlogits=np.ones_like(out.values["logits"]))
     np.testing.assert_allclose(grads.params["router.w"], x.reshape(-1, D).sum(0)[:, None].repeat(4, 1), rtol=1e-12)
-    with pytest.raises(ValueError, match="dnothing is not d<value>"):
-        moespec.backward(saved, dnothing=np.ones(1))
+    for name in ("dnothing", "dindices"):
+        with pytest.raises(ValueError, match=f"{name} is not d<value>"):
+            moespec.backward(saved, **{name: np.ones(1)})
+
+
+def test_cotangents_are_not_broadcast_and_losses_are_known():
+    """One row for all tokens, or a loss that is misspelt, would give the gradients of something else."""
+    spec = SMALL["mixtral"]
+    params, x, _, _ = prepared(spec)
+    out, saved = moespec.forward(spec, params, x)
+    tokens, experts = out.values["logits"].shape
+    with pytest.raises(ValueError, match=rf"backward: dy has shape \(1, {D}\), wanted \({tokens}, {D}\)"):
+        moespec.backward(saved, np.ones((1, D)))
+    with pytest.raises(ValueError, match=rf"backward: dlogits has shape \({experts},\), wanted \({tokens}, {experts}\)"):
+        moespec.backward(saved, dlogits=np.ones(experts))
+    with pytest.raises(ValueError, match="backward: dlosses has z_los; the losses are"):
+        moespec.backward(saved, out.y, dlosses={"z_los": 1.0})
 
 
 @pytest.mark.parametrize("name", SMALL)

@@ -136,6 +136,11 @@ def backward(saved, dy=None, *, dlosses=None, **cotangents):
     -------
     Grads(x, params)
         Like x, and by parameter name; a parameter that nothing reached has gradient 0.
+
+    Raises
+    ------
+    ValueError
+        A cotangent of a name that is no real value, or of another shape than the value's; a loss that the layer does not have.
     """
     return gradients(saved, run_backward(saved.backend, saved.trace, seeds(saved, dy, dlosses, cotangents)))
 
@@ -143,17 +148,24 @@ def backward(saved, dy=None, *, dlosses=None, **cotangents):
 def seeds(saved, dy, dlosses, cotangents):
     """The cotangents that a backward run starts from, by name."""
     spec, backend, values = saved.spec, saved.backend, saved.trace.values
-    given = {}
-    for name, d in cotangents.items():
-        if not name.startswith("d") or name[1:] not in values:
-            raise ValueError(f"backward: {name} is not d<value>; values: {', '.join(n for n in values if n != '-')}")
-        given[name[1:]] = d
-    if dy is not None:
-        given["y"] = dy.reshape((-1, dy.shape[-1]))
+    given = _named(backend, values, cotangents if dy is None else {**cotangents, "dy": dy.reshape((-1, *dy.shape[-1:]))})
+    if unknown := sorted(set(dlosses or ()) - {loss.name for loss in spec.losses}):
+        raise ValueError(f"backward: dlosses has {', '.join(unknown)}; the losses are {', '.join(loss.name for loss in spec.losses) or 'none'}")
     for loss in spec.losses:
         d = 1.0 if dlosses is None else dlosses.get(loss.name, 0.0)
         given[f"loss.{loss.name}"] = backend.from_numpy(np.asarray(d * loss.coef, dtype_of(backend, values[f"loss.{loss.name}"])))
     return given
+
+
+def _named(backend, values, cotangents):
+    """The cotangents by the names of the values, whose shapes they have."""
+    for key, d in cotangents.items():
+        value = values.get(key[1:]) if key.startswith("d") else None
+        if value is None or dtype_of(backend, value).kind in "iub":
+            raise ValueError(f"backward: {key} is not d<value> of a real value; values: {', '.join(n for n, v in values.items() if v is not None)}")
+        if d is not None and tuple(d.shape) != tuple(value.shape):
+            raise ValueError(f"backward: {key} has shape {tuple(d.shape)}, wanted {tuple(value.shape)}")
+    return {key[1:]: d for key, d in cotangents.items()}
 
 
 def gradients(saved, grads) -> Grads:
