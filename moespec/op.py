@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import inspect
 import re
+from collections import namedtuple
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import cache, cached_property
+from functools import cache, cached_property, lru_cache, wraps
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
@@ -15,7 +16,7 @@ import numpy as np
 from moespec.numerics import acc, is_real
 from moespec.pairs import Pair
 
-REMEMBERED = 1024       # shapes of inputs per op
+REMEMBERED = 1024       # shapes of inputs per op, attributes per function
 
 
 @dataclass(frozen=True)
@@ -96,6 +97,11 @@ class Op:
     def short(self):
         """The name without its family."""
         return self.name.split(".", 1)[1]
+
+    @cached_property
+    def results(self):
+        """The NamedTuple of several outputs."""
+        return namedtuple("".join(word.title() for word in self.short.split("_")), [a.name for a in self.outputs])    # noqa: PYI024
 
     @property
     def grads(self):
@@ -228,6 +234,20 @@ def _dimensions(shape):
 def _fits(kind, dtype):
     """Whether an Arg of this kind may have this dtype."""
     return {"real": is_real(dtype), "mask": dtype.kind == "b"}.get(kind, dtype.kind in "iu")
+
+
+def remembered(function):
+    """`function`, its results kept by its arguments where those can be keys: a layer asks the same again and again."""
+    kept = lru_cache(REMEMBERED)(function)
+
+    @wraps(function)
+    def call(*args, **attrs):
+        try:
+            return kept(*args, **attrs)
+        except TypeError:                               # no keys, or what `function` itself says of them
+            return function(*args, **attrs)
+
+    return call
 
 
 def dimension(name):

@@ -6,10 +6,9 @@ implementations that a step's name is looked up in, and how two cotangents are a
 
 from __future__ import annotations
 
-from collections import namedtuple
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import cache
 from importlib import import_module
 from operator import add as plus
 from typing import Any, NamedTuple
@@ -127,16 +126,9 @@ def composed(op: Op, resolve: Resolve, add=plus) -> Impl:
     return Impl(forward, backward)
 
 
-@lru_cache
-def _output_type(name, fields):
-    return namedtuple(name, fields)        # the fields come from the record
-
-
 def pack(op: Op, outputs):
     """Outputs as the op returns them: the array itself, or a NamedTuple by output name."""
-    if len(outputs) == 1:
-        return outputs[0]
-    return _output_type("".join(w.title() for w in op.short.split("_")), tuple(a.name for a in op.outputs))(*outputs)
+    return outputs[0] if len(outputs) == 1 else op.results(*outputs)
 
 
 def forward(op: Op, inputs, **attrs):

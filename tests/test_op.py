@@ -4,6 +4,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
+from moespec import gates
 from moespec.op import Arg, Op, wider
 
 OP = Op("gates.toy", (Arg("x", "T D"), Arg("ids", "T K", "index", of="E", optional=True), Arg("w", "D E"),
@@ -57,3 +58,13 @@ def test_shapes_seen_before_do_not_excuse_values():
         OP.bind(*arrays(ids=np.full((3, 1), 4)))
     with pytest.raises(TypeError, match="toy: ids has dtype float64"):
         OP.bind(*arrays(ids=np.zeros((3, 1))))
+
+
+def test_attributes_that_cannot_be_keys_get_the_words_of_the_op():
+    logits = np.zeros((2, 4))
+    with pytest.raises(ValueError, match=r"route: score=\['softmax'\] is not one of"):
+        gates.route(logits, k=1, score=["softmax"])
+    with pytest.raises(ValueError, match=r"norm=\['sum'\] is not one of"):
+        gates.route(logits, k=1, norm=["sum"])
+    (_, weights), _ = gates.route(logits, k=1, norm="sum", scale=np.array(2.5))
+    np.testing.assert_array_equal(weights, 2.5)

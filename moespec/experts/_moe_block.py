@@ -1,5 +1,7 @@
 """A routed layer with its router as one operation: what fused kernels take from the tokens to the output."""
 
+from types import SimpleNamespace
+
 import numpy as np
 
 from moespec import corpus, program
@@ -8,7 +10,7 @@ from moespec.experts._gated import VARIANTS, biases, gating_of, unit
 from moespec.experts._gating import Gating, require_gating
 from moespec.experts._moe import combined, draw, near
 from moespec.indexing import take
-from moespec.op import Arg, Case, Op, Req, Step
+from moespec.op import Arg, Case, Op, Req, Step, remembered
 from moespec.program import lookup
 
 ROUTING = ("k", "score", "over", "norm", "eps", "scale", "p")
@@ -79,12 +81,19 @@ def moe_block_steps(dims, *, dtype="float32", **attrs):
     )
 
 
-def _check(dims, x, *inputs, dtype="float32", **attrs):
-    """What the steps refuse, in their words."""
+def _check(dims, x, *inputs, **attrs):
+    indices = inputs[-1]
+    _require(dims.T, dims.D, dims.E, None if indices is None else indices.shape, **attrs)
+
+
+@remembered
+def _require(T, D, E, given, *, dtype="float32", **attrs):
+    """What the steps refuse, in their words; `given`: the shape of a given selection."""
     routing = {name: attrs.pop(name) for name in ROUTING if name in attrs}
-    lookup("gates.linear").check(dims, x, None, None, dtype=dtype)
-    lookup("gates.route").check(dims, None, inputs[-1], **routing)
-    require_gating("moe", Gating(**attrs), f"x has shape {tuple(x.shape)}")
+    dims, indices = SimpleNamespace(T=T, D=D, E=E), None if given is None else SimpleNamespace(shape=given)
+    lookup("gates.linear").check(dims, None, None, None, dtype=dtype)
+    lookup("gates.route").check(dims, None, indices, **routing)
+    require_gating("moe", Gating(**attrs), f"x has shape {(T, D)}")
 
 
 def _flops(**dims):

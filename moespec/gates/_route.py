@@ -1,14 +1,12 @@
 """The general router: score, select, weigh, as a composite of the small gates."""
 
-from functools import cache
-
 import numpy as np
 
 from moespec import corpus, program
 from moespec.gates._renormalize import require_norm
 from moespec.gates._topk import require_k
 from moespec.indexing import take
-from moespec.op import Arg, Case, Op, Req, Step
+from moespec.op import Arg, Case, Op, Req, Step, remembered
 
 SCORES = ("softmax", "sigmoid", "sqrt_softplus")
 
@@ -64,7 +62,7 @@ def route_steps(dims, *, k=None, score="softmax", over="all", norm="none", eps=0
     return _line(k, score, over, norm, eps, scale, p)
 
 
-@cache
+@remembered
 def _line(k, score, over, norm, eps, scale, p):
     if score not in SCORES:
         raise ValueError(f"route: score={score!r} is not one of {', '.join(SCORES)}")

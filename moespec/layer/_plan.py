@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 from moespec.fuse import fuse
 from moespec.layer._build import build, final_routing
 from moespec.layer._build_router import Names
+from moespec.layer._inputs import REPLAY, follows, quiet
 from moespec.op import Step
 
 
@@ -17,6 +19,7 @@ class Plan(NamedTuple):
     steps: tuple[Step, ...]         # as they are run
     reads: frozenset[str]           # names that the program reads, those inside fused lines too
     routing: Names | None           # of the routing that the experts see
+    made: Mapping[str, Callable]    # what makes an array that is read but not given
 
 
 class _Same:
@@ -32,16 +35,18 @@ class _Same:
         return id(self.backend)
 
 
-def plan(spec, tokens: int, *, rows: int, training: bool, inputs, backend: Any, keep) -> Plan:
-    """See `build` and `fuse`; `keep` is "all", or the names to be kept."""
+def plan(spec, tokens: int, *, rows: int, dtype, training: bool, given, backend: Any, keep) -> Plan:
+    """See `build` and `fuse`; `given` are the names that have a value, `keep` is "all", or the names to be kept."""
     if keep != "all":
         keep = frozenset([keep] if isinstance(keep, str) else keep)
-    return _plan(spec, tokens, rows, training, tuple(inputs), _Same(backend), keep)
+    return _plan(spec, tokens, rows, dtype, training, tuple(given), _Same(backend), keep)
 
 
 @lru_cache(maxsize=256)
-def _plan(spec, tokens, rows, training, inputs, same, keep):
-    steps = build(spec, tokens, rows=rows, training=training, inputs=inputs)
+def _plan(spec, tokens, rows, dtype, training, given, same, keep):
+    makers = follows(spec, tokens, rows, dtype) | ({} if training else quiet(spec, tokens, dtype))
+    steps = build(spec, tokens, rows=rows, training=training, inputs=[*given, *REPLAY, *makers])
     reads = frozenset(name for step in steps for name in step.reads.split())
     fused = steps if keep == "all" else fuse(steps, same.backend.ops(), keep)
-    return Plan(fused, reads, final_routing(steps))
+    made = {name: make for name, make in makers.items() if name in reads and name not in given}
+    return Plan(fused, reads, final_routing(steps), made)

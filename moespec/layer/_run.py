@@ -9,7 +9,7 @@ import numpy as np
 
 from moespec.backend import get_backend, run, run_backward
 from moespec.gates import Routing
-from moespec.layer._inputs import REPLAY, context_of, dtype_of, follows, noise_of, quiet, require_params, require_read, rows_of
+from moespec.layer._inputs import REPLAY, context_of, dtype_of, noise_of, require_params, require_read, rows_of
 from moespec.layer._params import parameter_shapes
 from moespec.layer._plan import plan
 from moespec.layer._spec import LayerSpec
@@ -99,12 +99,9 @@ def forward(spec, params, x, *, noise=None, rng=None, context=None, training=Fal
     dtype = dtype_of(chosen, x)
     noise = noise_of(spec, len(tokens), x.shape[-1], dtype, noise, rng, training) if training else {}
     values = {"x": tokens, **params, **{n: chosen.from_numpy(a) for n, a in noise.items()}, **dict.fromkeys(REPLAY), **context}
-    made = follows(spec, len(tokens), rows_of(x), dtype)
-    if not training:
-        made |= quiet(spec, len(tokens), dtype)
-    known = [*(n for n, v in values.items() if v is not None), *REPLAY, *made]
-    steps, reads, names = plan(spec, len(tokens), rows=rows_of(x), training=training, inputs=known, backend=chosen, keep=keep)
-    values |= {name: chosen.from_numpy(make()) for name, make in made.items() if name in reads and values.get(name) is None}
+    given = [name for name, value in values.items() if value is not None]
+    steps, reads, names, made = plan(spec, len(tokens), rows=rows_of(x), dtype=dtype, training=training, given=given, backend=chosen, keep=keep)
+    values |= {name: chosen.from_numpy(make()) for name, make in made.items()}
     require_read(context, reads)
     trace = run(chosen, steps, values)
     return results(spec, chosen, trace.values, names, x), Saved(spec, chosen, trace, tuple(params), tuple(x.shape))

@@ -2,11 +2,12 @@
 
 from typing import NamedTuple
 
+import numpy as np
 from numba import get_num_threads
 
 from moespec.backend import resolver
 from moespec.op import wider
-from moespec.program import Impl, Trace, composed, pack
+from moespec.program import Impl, Trace, composed
 from moespec_numba._backend import BACKEND
 from moespec_numba._few import FEW
 from moespec_numba._kernel import OPS, empty, read
@@ -21,24 +22,35 @@ from moespec_numba.gates._route import ORDERS, supports
 from moespec_numba.gates._scores import KINDS
 
 
+OP = OPS["experts.moe_block"]
+
+
 class Saved(NamedTuple):
+    """A few tokens: what the steps of the block would keep, still to be handed to them."""
+
+    inputs: tuple           # of the block
     attrs: dict
-    kept: tuple             # what each of the steps keeps for its backward
+    logits: np.ndarray      # T E
+    indices: np.ndarray     # T K
+    scores: np.ndarray      # T E, or T K of the chosen ones
+    weights: np.ndarray     # T K
+    rows: Rows
+    place: np.ndarray       # T K
+    offsets: np.ndarray     # E+1
 
 
 def forward(*inputs, **attrs):
     inputs += (None,) * (10 - len(inputs))
-    dims = OPS["experts.moe_block"].admit(*inputs, **attrs)
+    dims = OP.admit(*inputs, **attrs)
     choices = dims.T * (attrs["k"] if inputs[-1] is None else dims.K)
     if 0 < choices <= FEW and _one_dtype(inputs[:-1], attrs.get("dtype", "float32")):
-        return _few(inputs, dims, attrs, **attrs)
-    return composed(OPS["experts.moe_block"], resolver(BACKEND)).forward(*inputs, **attrs)
+        return _few(inputs, attrs, dims, **attrs)
+    return composed(OP, resolver(BACKEND)).forward(*inputs, **attrs)
 
 
 def backward(saved, *cotangents):
-    op = OPS["experts.moe_block"]
-    trace = saved if isinstance(saved, Trace) else Trace(op.line({}, **saved.attrs), {}, list(saved.kept))
-    return composed(op, resolver(BACKEND)).backward(trace, *cotangents)
+    trace = saved if isinstance(saved, Trace) else Trace(OP.line({}, **saved.attrs), {}, _by_step(saved, **saved.attrs))
+    return composed(OP, resolver(BACKEND)).backward(trace, *cotangents)
 
 
 def _one_dtype(arrays, router):
@@ -47,23 +59,26 @@ def _one_dtype(arrays, router):
     return wider(own, router) == own and all(a is None or a.dtype == own for a in arrays)
 
 
-def _few(inputs, dims, attrs, *, k=None, score="softmax", over="all", norm="none", eps=0.0, scale=1.0, dtype="float32", **shape):
-    """The outputs, and what the steps would keep."""
-    x, router, *w, bias, b_gate, b_up, b_down, indices = inputs
+def _few(inputs, attrs, dims, *, k=None, score="softmax", over="all", norm="none", eps=0.0, scale=1.0, dtype="float32", **shape):
+    x, router, w_gate, w_up, w_down, bias, b_gate, b_up, b_down, indices = inputs
     own, T, E = x.dtype, dims.T, dims.E
     ids, given = selection(indices, T, k)
-    logits, weights, y = empty((T, E), own), empty(ids.shape, own), empty((T, dims.D), own)
-    scores = empty((T, E) if over == "all" else ids.shape, own)
-    token, place, offsets = empty(ids.size, "int64"), empty(ids.shape, "int64"), empty(E + 1, "int64")
-    g, u = empty((ids.size, dims.F), own), empty((ids.size, dims.F), own)
-    kind, how = KINDS[score], typed(norm, eps, scale, own)
-    experts = Weights(*(absent(2, own) if a is None else read(a) for a in (*w, b_gate, b_up, b_down)))
-    _few_tokens.run(get_num_threads(), read(x), read(router), absent(1, own) if bias is None else read(bias), experts, over == "all", kind,
-                    given, *how, gating(own, **shape), logits, ids, scores, weights, token, place, offsets, g, u, y)
-    live, order = offsets[-1], ORDERS[over]
-    kept = (_linear.Saved(x, router, None if bias is None else own), (order, order.Saved(read(logits), kind, read(scores), read(ids), how)), own,
-            _moe.Saved((x, weights, *w, b_gate, b_up, b_down), Rows(token[:live], g[:live], u[:live]), place, offsets, shape))
-    return pack(OPS["experts.moe_block"], (logits, ids, weights, y)), Saved(attrs, kept)
+    n = ids.size
+    logits, scores, weights = empty((T, E), own), empty((T, E) if over == "all" else ids.shape, own), empty(ids.shape, own)
+    token, place, offsets = empty(n, "int64"), empty(ids.shape, "int64"), empty(E + 1, "int64")
+    g, u, y = empty((n, dims.F), own), empty((n, dims.F), own), empty((T, dims.D), own)
+    w = Weights(*(absent(2, own) if a is None else read(a) for a in (w_gate, w_up, w_down, b_gate, b_up, b_down)))
+    _few_tokens.run(get_num_threads(), read(x), read(router), absent(1, own) if bias is None else read(bias), w, over == "all", KINDS[score],
+                    given, *typed(norm, eps, scale, own), gating(own, **shape), logits, ids, scores, weights, token, place, offsets, g, u, y)
+    return OP.results(logits, ids, weights, y), Saved(inputs, attrs, logits, ids, scores, weights, Rows(token, g, u), place, offsets)
+
+
+def _by_step(saved, *, k=None, score="softmax", over="all", norm="none", eps=0.0, scale=1.0, dtype="float32", **shape):
+    x, router, *w, bias, b_gate, b_up, b_down, _ = saved.inputs
+    own, order, live = x.dtype, ORDERS[over], saved.offsets[-1]
+    routed = order.Saved(read(saved.logits), KINDS[score], read(saved.scores), read(saved.indices), typed(norm, eps, scale, own))
+    experts = _moe.Saved((x, saved.weights, *w, b_gate, b_up, b_down), Rows(*(a[:live] for a in saved.rows)), saved.place, saved.offsets, shape)
+    return [_linear.Saved(x, router, None if bias is None else own), (order, routed), own, experts]
 
 
 IMPL = Impl(forward, backward, supports)
