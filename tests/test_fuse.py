@@ -34,6 +34,14 @@ def test_route_and_experts_become_one_line_each():
     assert moe.attrs["activation"] == "silu"
 
 
+def test_with_its_router_the_layer_is_one_line():
+    (block,) = fuse(build(SPEC, 5, inputs=INPUTS), {**BOTH, **native("experts.moe_block")})
+    assert block[:3] == ("experts.moe_block", "x router.w experts.w_gate experts.w_up experts.w_down - - - - indices",
+                         "logits indices weights combine_weights y")
+    assert {"dtype": "float32", "k": 2, "over": "selected", "activation": "silu"}.items() <= block.attrs.items()
+    assert len(fuse(build(SPEC, 5, inputs=INPUTS), native("experts.moe_block"))) > 4       # made of the other two
+
+
 def test_nothing_is_fused_that_the_backend_does_not_have():
     steps = build(SPEC, 5, inputs=INPUTS)
     assert fuse(steps, {}) == steps

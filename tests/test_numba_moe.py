@@ -11,6 +11,7 @@ from threadpoolctl import threadpool_info, threadpool_limits  # noqa: E402
 from moespec_numba import BACKEND  # noqa: E402
 from moespec_numba._products import row_blocks  # noqa: E402
 from moespec_numba._threads import one_blas_thread  # noqa: E402
+from moespec_numba.experts import _moe_block  # noqa: E402
 
 MOE, REFERENCE = BACKEND.ops()["experts.moe"], OPS["experts.moe"]
 CASES = {                                 # tokens, D, F, experts, choices, share of the tokens that only want the first two experts
@@ -137,3 +138,32 @@ def test_tasks_cut_every_expert_into_nearly_equal_blocks_largest_first(sizes):
         assert len(own) == -(-size // 512)
         assert own[:, 1].tolist() + [offsets[e + 1]] * bool(size) == [offsets[e]] * bool(size) + own[:, 2].tolist()
         assert size == 0 or np.ptp(own[:, 2] - own[:, 1]) < len(own)
+
+
+def block(tokens, k=2, dtype="float32", seed=0):
+    rng = np.random.default_rng(seed)
+    shapes = (tokens, 24), (24, 6), (6, 24, 40), (6, 24, 40), (6, 40, 24), (6,), (6, 40), (6, 40), (6, 24)
+    return [(rng.standard_normal(shape) / 3).astype(dtype) for shape in shapes], {"k": k, "norm": "sum", "score": "sigmoid"}
+
+
+@pytest.mark.parametrize(("tokens", "few"), [(1, True), (8, True), (9, False)])
+def test_a_few_tokens_go_through_a_block_in_one_kernel(tokens, few, threads):
+    """16 assignments are few; on both sides of that the results are those of the reference, and backward is that of the steps."""
+    impl, reference = BACKEND.ops()["experts.moe_block"], OPS["experts.moe_block"]
+    inputs, attrs = block(tokens, dtype="float64")
+    rng = np.random.default_rng(1)
+    out, saved = impl.forward(*inputs, **attrs)
+    wanted, of_reference = reference.forward(*inputs, **attrs)
+    assert isinstance(saved, _moe_block.Saved) == few
+    for got, want in zip(out, wanted, strict=True):
+        np.testing.assert_allclose(got, want, rtol=1e-11, atol=1e-11)
+    cotangents = [rng.standard_normal(a.shape) for a in (wanted.logits, wanted.gates, wanted.weights, wanted.y)]
+    for got, want in zip(impl.backward(saved, *cotangents), reference.backward(of_reference, *cotangents), strict=True):
+        np.testing.assert_allclose(got, want, rtol=1e-11, atol=1e-11)
+
+
+def test_a_block_of_mixed_dtypes_takes_the_steps():
+    inputs, attrs = block(2)
+    inputs[3] = inputs[3].astype("float64")
+    _, saved = BACKEND.ops()["experts.moe_block"].forward(*inputs, **attrs)
+    assert not isinstance(saved, _moe_block.Saved)

@@ -24,6 +24,7 @@ STORES = {
     "experts.ffn": dict.fromkeys(("g", "h", "dropped", "dg"), "dtype"),
     "experts.moe": dict.fromkeys(("g", "u", "h", "dg", "du", "y", "dy", "dx"), "dtype"),
 }
+STORES["experts.moe_block"] = STORES["experts.moe"]                     # which is its last step
 LOOP = dict.fromkeys(("dh", "dx_gate", "dx_up", "dx"), "dtype")         # and this in addition, if products are calls of their own
 
 

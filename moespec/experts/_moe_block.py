@@ -47,8 +47,9 @@ def moe_block(x, w_router, w_gate, w_up, w_down, b_router=None, b_gate=None, b_u
 
     Returns
     -------
-    MoeBlock(logits, indices, weights, y)
-        The wider of the dtype of `x` and `dtype`; int64; the dtype of `x`, twice.
+    MoeBlock(logits, indices, gates, weights, y)
+        `gates` are the weights as `route` returns them, like `logits` in the wider of the dtype of `x` and `dtype`; `weights` and `y` are
+        in that of `x`.
     saved
 
     Raises
@@ -65,9 +66,9 @@ def moe_block(x, w_router, w_gate, w_up, w_down, b_router=None, b_gate=None, b_u
                            limit=limit, limit_at=limit_at, alpha=alpha, up_offset=up_offset, cap_gate=cap_gate, cap_up=cap_up)
 
 
-def moe_block_backward(saved, dlogits, dweights, dy):
-    """The steps reversed; cotangents of the logits and the weights are added where they arise."""
-    return program.backward(OP, saved, dlogits, dweights, dy)
+def moe_block_backward(saved, dlogits, dgates, dweights, dy):
+    """The steps reversed; cotangents of what is returned on the way are added where it arises."""
+    return program.backward(OP, saved, dlogits, dgates, dweights, dy)
 
 
 def moe_block_steps(dims, *, dtype="float32", **attrs):
@@ -204,7 +205,8 @@ OP = Op(
     inputs=(Arg("x", "T D"), Arg("w_router", "D E"), Arg("w_gate", "E D F"), Arg("w_up", "E D F"), Arg("w_down", "E F D"),
             Arg("b_router", "E", optional=True), Arg("b_gate", "E F", optional=True), Arg("b_up", "E F", optional=True),
             Arg("b_down", "E D", optional=True), Arg("indices", "T K", "index", of="E", optional=True)),
-    outputs=(Arg("logits", "T E", like="attr:dtype"), Arg("indices", "T K", "index", of="E"), Arg("weights", "T K"), Arg("y", "T D")),
+    outputs=(Arg("logits", "T E", like="attr:dtype"), Arg("indices", "T K", "index", of="E"), Arg("gates", "T K", like="attr:dtype"),
+             Arg("weights", "T K"), Arg("y", "T D")),
     forward=moe_block,
     backward=moe_block_backward,
     steps=moe_block_steps,

@@ -17,7 +17,7 @@ from moespec_numba.gates import _softmax_topk, _topk_softmax
 
 
 @kernel
-def run(threads, x, router, bias, w, score_all, kind, given, norm, eps, scale, a, logits, ids, scores, weights, token, place, offsets, g, u, y):
+def run(threads, x, router, bias, w, score_all, kind, given, norm, eps, scale, a, logits, ids, scores, gates, token, place, offsets, g, u, y):
     """Fill everything from `logits` on; `scores`: of all experts or of the chosen ones, as gates.route keeps them."""
     few_nn(x, router, logits)
     if len(bias):
@@ -25,9 +25,9 @@ def run(threads, x, router, bias, w, score_all, kind, given, norm, eps, scale, a
             for e in range(len(bias)):
                 logits[t, e] += bias[e]
     if score_all:
-        _softmax_topk.route_block(logits, kind, given, norm, eps, scale, ids, scores, weights)
+        _softmax_topk.route_block(logits, kind, given, norm, eps, scale, ids, scores, gates)
     else:
-        _topk_softmax.route_block(logits, kind, given, norm, eps, scale, ids, scores, weights)
+        _topk_softmax.route_block(logits, kind, given, norm, eps, scale, ids, scores, gates)
     sort_in_one(ids, np.zeros((1, len(offsets) - 1 + APART), np.int64), token, place, offsets)
     live, tasks = offsets[-1], np.empty((len(token), 3), np.int64)
     tasks = tasks[:list_blocks(offsets, np.zeros(BLOCK, np.int64), tasks)]
@@ -37,4 +37,4 @@ def run(threads, x, router, bias, w, score_all, kind, given, norm, eps, scale, a
                              np.empty((threads, g.shape[1]), x.dtype))
     own = Rows(token[:live], g[:live], u[:live])
     _moe_forward.run(x, w, a, tasks, np.zeros(1, np.int64), own, out, (rows, hidden, scratch))
-    combine_in_order(out, weights, place, y)
+    combine_in_order(out, gates, place, y)

@@ -64,13 +64,14 @@ def _few(inputs, attrs, dims, *, k=None, score="softmax", over="all", norm="none
     own, T, E = x.dtype, dims.T, dims.E
     ids, given = selection(indices, T, k)
     n = ids.size
-    logits, scores, weights = empty((T, E), own), empty((T, E) if over == "all" else ids.shape, own), empty(ids.shape, own)
+    logits, scores, gates = empty((T, E), own), empty((T, E) if over == "all" else ids.shape, own), empty(ids.shape, own)
     token, place, offsets = empty(n, "int64"), empty(ids.shape, "int64"), empty(E + 1, "int64")
     g, u, y = empty((n, dims.F), own), empty((n, dims.F), own), empty((T, dims.D), own)
     w = Weights(*(absent(2, own) if a is None else read(a) for a in (w_gate, w_up, w_down, b_gate, b_up, b_down)))
     _few_tokens.run(get_num_threads(), read(x), read(router), absent(1, own) if bias is None else read(bias), w, over == "all", KINDS[score],
-                    given, *typed(norm, eps, scale, own), gating(own, **shape), logits, ids, scores, weights, token, place, offsets, g, u, y)
-    return OP.results(logits, ids, weights, y), Saved(inputs, attrs, logits, ids, scores, weights, Rows(token, g, u), place, offsets)
+                    given, *typed(norm, eps, scale, own), gating(own, **shape), logits, ids, scores, gates, token, place, offsets, g, u, y)
+    weights = gates.copy()
+    return OP.results(logits, ids, gates, weights, y), Saved(inputs, attrs, logits, ids, scores, weights, Rows(token, g, u), place, offsets)
 
 
 def _by_step(saved, *, k=None, score="softmax", over="all", norm="none", eps=0.0, scale=1.0, dtype="float32", **shape):

@@ -119,6 +119,19 @@ def _weight_before(x, indices, weights, *params, **attrs):
     return experts.moe(x, indices, (weights * weights).astype(weights.dtype), *params, **attrs)
 
 
+def _bias_after_the_choice(x, w_router, w_gate, w_up, w_down, b_router=None, *others, **attrs):
+    """The logits that are returned have the router's bias, those that choose do not."""
+    out, saved = experts.moe_block(x, w_router, w_gate, w_up, w_down, None, *others, **attrs)
+    return out if b_router is None else out._replace(logits=(widen(out.logits) + widen(b_router)).astype(out.logits.dtype)), saved
+
+
+def _router_learns_nothing(saved, dlogits, dgates, dweights, dy):
+    """Whatever its cotangents are."""
+    grads = list(experts.moe_block_backward(saved, dlogits, dgates, dweights, dy))
+    grads[1] = np.zeros_like(grads[1])
+    return tuple(grads)
+
+
 MUTANTS = (
     Mutant("experts.grouped_matmul", "bfloat16 accumulator", _low_accumulator),
     Mutant("experts.grouped_matmul", "group edges one row too late", _with_inputs(_shifted)),
@@ -143,4 +156,6 @@ MUTANTS = (
     Mutant("experts.moe", "a repeated id counted once", _repeated_once),
     Mutant("experts.moe", "-1 taken as expert 0", _missing_is_zero),
     Mutant("experts.moe", "weight applied twice", _weight_before),
+    Mutant("experts.moe_block", "router's bias left out of the choice", _bias_after_the_choice),
+    Mutant("experts.moe_block", "router detached from the output", backward=_router_learns_nothing),
 )
