@@ -101,7 +101,7 @@ class Op:
     @cached_property
     def results(self):
         """The NamedTuple of several outputs."""
-        return namedtuple("".join(word.title() for word in self.short.split("_")), [a.name for a in self.outputs])    # noqa: PYI024
+        return namedtuple("".join(word.title() for word in self.short.split("_")), [a.name for a in self.outputs])
 
     @property
     def grads(self):

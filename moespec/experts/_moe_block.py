@@ -98,8 +98,8 @@ def _require(T, D, E, given, *, dtype="float32", **attrs):
 
 
 def _flops(**dims):
-    forward, backward = zip(*(lookup(s.op).flops(**dims) for s in moe_block_steps(dims) if lookup(s.op).flops), strict=True)
-    return sum(forward), sum(backward)
+    counts = [flops(**dims) for flops in (lookup(s.op).flops for s in moe_block_steps(dims)) if flops]
+    return sum(forward for forward, _ in counts), sum(backward for _, backward in counts)
 
 
 # ---- what is checked -------------------------------------------------------------------------------------------------

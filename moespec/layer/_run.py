@@ -102,7 +102,8 @@ def forward(spec, params, x, *, noise=None, rng=None, context=None, training=Fal
     given = [name for name, value in values.items() if value is not None]
     steps, reads, names, made = plan(spec, len(tokens), rows=rows_of(x), dtype=dtype, training=training, given=given, backend=chosen, keep=keep)
     values |= {name: chosen.from_numpy(make()) for name, make in made.items()}
-    require_read(context, reads)
+    if context:
+        require_read(context, reads)
     trace = run(chosen, steps, values)
     return results(spec, chosen, trace.values, names, x), Saved(spec, chosen, trace, tuple(params), tuple(x.shape))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from moespec.layer import _init
 from moespec.layer._build import build
@@ -72,6 +72,16 @@ class LayerSpec:
         at_least("LayerSpec", "init_scale", self.init_scale, 0)
         one_of("LayerSpec", "combine", self.combine, ("sum", "mean"))
         fit(self)
+
+    def __hash__(self):
+        """Of the fields, worked out once: programs and shapes are looked up by the declaration at every call of a layer."""
+        if "_hash" not in self.__dict__:
+            object.__setattr__(self, "_hash", hash(tuple(getattr(self, f.name) for f in fields(self))))
+        return self.__dict__["_hash"]
+
+    def __getstate__(self):
+        """Without the hash: those of strings differ between processes."""
+        return {name: value for name, value in self.__dict__.items() if name != "_hash"}
 
     @property
     def columns(self):

@@ -17,7 +17,7 @@ from moespec_numba.gates import _softmax_topk, _topk_softmax
 
 
 @kernel
-def run(threads, x, router, bias, w, score_all, kind, given, norm, eps, scale, a, logits, ids, scores, gates, token, place, offsets, g, u, y):
+def run(threads, x, router, bias, w, given, score_all, kind, norm, eps, scale, a, logits, ids, scores, gates, token, place, offsets, g, u, y):
     """Fill everything from `logits` on; `scores`: of all experts or of the chosen ones, as gates.route keeps them."""
     few_nn(x, router, logits)
     if len(bias):

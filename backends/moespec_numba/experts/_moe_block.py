@@ -6,7 +6,7 @@ import numpy as np
 from numba import get_num_threads
 
 from moespec.backend import resolver
-from moespec.op import wider
+from moespec.op import remembered, wider
 from moespec.program import Impl, Trace, composed
 from moespec_numba._backend import BACKEND
 from moespec_numba._few import FEW
@@ -20,7 +20,6 @@ from moespec_numba.gates._order import selection
 from moespec_numba.gates._renormalize import typed
 from moespec_numba.gates._route import ORDERS, supports
 from moespec_numba.gates._scores import KINDS
-
 
 OP = OPS["experts.moe_block"]
 
@@ -44,13 +43,15 @@ def forward(*inputs, **attrs):
     dims = OP.admit(*inputs, **attrs)
     choices = dims.T * (attrs["k"] if inputs[-1] is None else dims.K)
     if 0 < choices <= FEW and _one_dtype(inputs[:-1], attrs.get("dtype", "float32")):
-        return _few(inputs, attrs, dims, **attrs)
+        return _few(inputs, attrs, dims)
     return composed(OP, resolver(BACKEND)).forward(*inputs, **attrs)
 
 
 def backward(saved, *cotangents):
     trace = saved if isinstance(saved, Trace) else Trace(OP.line({}, **saved.attrs), {}, _by_step(saved, **saved.attrs))
-    return composed(OP, resolver(BACKEND)).backward(trace, *cotangents)
+    pull = composed(OP, resolver(BACKEND)).backward
+    assert pull is not None             # composed always has one
+    return pull(trace, *cotangents)
 
 
 def _one_dtype(arrays, router):
@@ -59,17 +60,25 @@ def _one_dtype(arrays, router):
     return wider(own, router) == own and all(a is None or a.dtype == own for a in arrays)
 
 
-def _few(inputs, attrs, dims, *, k=None, score="softmax", over="all", norm="none", eps=0.0, scale=1.0, dtype="float32", **shape):
+@remembered
+def _settings(own, *, k=None, score="softmax", over="all", norm="none", eps=0.0, scale=1.0, dtype="float32", **shape):
+    """The attributes as the kernel takes them, in the arrays' dtype `own`."""
+    return over == "all", KINDS[score], *typed(norm, eps, scale, own), gating(own, **shape)
+
+
+def _few(inputs, attrs, dims):
     x, router, w_gate, w_up, w_down, bias, b_gate, b_up, b_down, indices = inputs
     own, T, E = x.dtype, dims.T, dims.E
-    ids, given = selection(indices, T, k)
+    settings = _settings(own, **attrs)
+    ids, given = selection(indices, T, attrs.get("k"))
     n = ids.size
-    logits, scores, gates = empty((T, E), own), empty((T, E) if over == "all" else ids.shape, own), empty(ids.shape, own)
+    logits, scores, gates = empty((T, E), own), empty((T, E) if settings[0] else ids.shape, own), empty(ids.shape, own)
     token, place, offsets = empty(n, "int64"), empty(ids.shape, "int64"), empty(E + 1, "int64")
     g, u, y = empty((n, dims.F), own), empty((n, dims.F), own), empty((T, dims.D), own)
+    b_router = absent(1, own) if bias is None else read(bias)
     w = Weights(*(absent(2, own) if a is None else read(a) for a in (w_gate, w_up, w_down, b_gate, b_up, b_down)))
-    _few_tokens.run(get_num_threads(), read(x), read(router), absent(1, own) if bias is None else read(bias), w, over == "all", KINDS[score],
-                    given, *typed(norm, eps, scale, own), gating(own, **shape), logits, ids, scores, gates, token, place, offsets, g, u, y)
+    _few_tokens.run(get_num_threads(), read(x), read(router), b_router, w, given, *settings,
+                    logits, ids, scores, gates, token, place, offsets, g, u, y)
     weights = gates.copy()
     return OP.results(logits, ids, gates, weights, y), Saved(inputs, attrs, logits, ids, scores, weights, Rows(token, g, u), place, offsets)
 

@@ -122,7 +122,7 @@ def _weight_before(x, indices, weights, *params, **attrs):
 def _bias_after_the_choice(x, w_router, w_gate, w_up, w_down, b_router=None, *others, **attrs):
     """The logits that are returned have the router's bias, those that choose do not."""
     out, saved = experts.moe_block(x, w_router, w_gate, w_up, w_down, None, *others, **attrs)
-    return out if b_router is None else out._replace(logits=(widen(out.logits) + widen(b_router)).astype(out.logits.dtype)), saved
+    return out if b_router is None else out._replace(logits=(numerics.widen(out.logits) + numerics.widen(b_router)).astype(out.logits.dtype)), saved
 
 
 def _router_learns_nothing(saved, dlogits, dgates, dweights, dy):
