@@ -20,6 +20,7 @@ from .swiglu import ONE_TOKEN, Layer
 SHAPES = ["2048,512,1024,8,2", "2048,256,256,64,4", "512,512,1024,64,2", "4096,256,128,64,8", "64,1024,2048,8,2", "8,1024,2048,64,8"]
 PAUSE = 0.05
 BURST = 4                       # calls
+DECODING = 20                   # calls: one token is followed by another
 
 
 def candidates(layer, training=True):
@@ -84,11 +85,11 @@ def _kib(field):
     return next(int(line.split()[1]) for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(field))
 
 
-def row(shape, rounds, training=True):
-    """One line of the table, and torch's best minimum over ours."""
+def row(shape, rounds, training=True, calls=BURST):
+    """One line of the table, from bursts of `calls`, and torch's best minimum over ours."""
     layer = Layer(shape)
-    times = _measured(layer, candidates(layer, training), training, rounds)
-    times |= _measured(layer, eager(layer, training), training, *((2, 2) if training else (rounds, BURST)))
+    times = _measured(layer, candidates(layer, training), training, rounds, calls)
+    times |= _measured(layer, eager(layer, training), training, *((2, 2) if training else (rounds, calls)))
     best = {name: min(t) for name, t in times.items()}
     rivals = [best[name] for name in ("torch", "transformers") if name in best]
     gain = min(rivals) / best["moespec"] if rivals else float("nan")
@@ -101,7 +102,7 @@ def row(shape, rounds, training=True):
     return f"| {shape} | {' | '.join(cells)} |", gain
 
 
-def _measured(layer, functions, training, rounds, calls=BURST):
+def _measured(layer, functions, training, rounds, calls):
     """`bursts` of functions that agree with the layer."""
     wanted = layer.step() if training else layer.forward()[0].y
     for name in set(functions) - {"floor"}:
@@ -119,7 +120,8 @@ def main(rounds=9):
         line, gain = row(shape, rounds)
         gains.append(gain)
         print(line, flush=True)
-    print(row(ONE_TOKEN, 10 * rounds, training=False)[0] + "  forward only")
+    for rounds, calls in (10 * rounds, BURST), (2 * rounds, DECODING):
+        print(f"{row(ONE_TOKEN, rounds, training=False, calls=calls)[0]} forward only, bursts of {calls}", flush=True)
     print(f"\ngeometric mean of torch's best / moespec: {np.exp(np.mean(np.log(gains))):.2f}")
 
 

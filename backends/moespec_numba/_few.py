@@ -37,23 +37,24 @@ def _one_nn(x, w, out):
 
 @kernel(fastmath=CONTRACT, entry=False)
 def _some_nn(x, w, out):
-    """Several rows: four rows of w and two of x at a time."""
+    """Several rows: four parts of w side by side, and two rows of x at a time."""
     n, depth, width = len(x), w.shape[0], w.shape[1]
+    part = depth // 4
     for r in range(n):
-        for j in range(width):
-            out[r, j] = 0
-    for d in range(0, depth - 3, 4):
+        clear(out[r])
+    for d in range(part):
+        k, l, m = d + part, d + 2 * part, d + 3 * part
         for r in range(0, n - 1, 2):
-            a, b, c, e = x[r, d], x[r, d + 1], x[r, d + 2], x[r, d + 3]
-            p, q, s, t = x[r + 1, d], x[r + 1, d + 1], x[r + 1, d + 2], x[r + 1, d + 3]
+            a, b, c, e = x[r, d], x[r, k], x[r, l], x[r, m]
+            p, q, s, t = x[r + 1, d], x[r + 1, k], x[r + 1, l], x[r + 1, m]
             for j in range(width):
-                out[r, j] = out[r, j] + a * w[d, j] + b * w[d + 1, j] + c * w[d + 2, j] + e * w[d + 3, j]
-                out[r + 1, j] = out[r + 1, j] + p * w[d, j] + q * w[d + 1, j] + s * w[d + 2, j] + t * w[d + 3, j]
+                out[r, j] = out[r, j] + a * w[d, j] + b * w[k, j] + c * w[l, j] + e * w[m, j]
+                out[r + 1, j] = out[r + 1, j] + p * w[d, j] + q * w[k, j] + s * w[l, j] + t * w[m, j]
         if n % 2:
-            a, b, c, e = x[n - 1, d], x[n - 1, d + 1], x[n - 1, d + 2], x[n - 1, d + 3]
+            a, b, c, e = x[n - 1, d], x[n - 1, k], x[n - 1, l], x[n - 1, m]
             for j in range(width):
-                out[n - 1, j] = out[n - 1, j] + a * w[d, j] + b * w[d + 1, j] + c * w[d + 2, j] + e * w[d + 3, j]
-    for d in range(depth - depth % 4, depth):
+                out[n - 1, j] = out[n - 1, j] + a * w[d, j] + b * w[k, j] + c * w[l, j] + e * w[m, j]
+    for d in range(4 * part, depth):
         for r in range(n):
             a = x[r, d]
             for j in range(width):
