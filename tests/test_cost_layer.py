@@ -98,6 +98,12 @@ def test_a_formula_is_what_it_evaluates_to():
             assert total == value, name
 
 
+def test_a_composite_costs_what_its_steps_cost():
+    block = OPS["experts.moe_block"]
+    steps = [OPS[s.op].flops(**LETTERS) for s in block.line({}, k=2) if OPS[s.op].flops]
+    assert block.flops(**LETTERS) == tuple(map(sum, zip(*steps, strict=True)))
+
+
 LETTERS = {"T": 3, "D": 5, "E": 7, "K": 11, "F": 13, "N": 17, "C": 19, "S": 23, "A": 29, "G": 31, "M": 37, "n": 41, "m": 43, "experts": 47,
            "iterations": 53}
 

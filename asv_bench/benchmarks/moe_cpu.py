@@ -120,8 +120,8 @@ def main(rounds=9):
         line, gain = row(shape, rounds)
         gains.append(gain)
         print(line, flush=True)
-    for rounds, calls in (10 * rounds, BURST), (2 * rounds, DECODING):
-        print(f"{row(ONE_TOKEN, rounds, training=False, calls=calls)[0]} forward only, bursts of {calls}", flush=True)
+    for times, calls in (10, BURST), (2, DECODING):
+        print(f"{row(ONE_TOKEN, times * rounds, training=False, calls=calls)[0]} forward only, bursts of {calls}", flush=True)
     print(f"\ngeometric mean of torch's best / moespec: {np.exp(np.mean(np.log(gains))):.2f}")
 
 

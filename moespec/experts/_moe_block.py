@@ -97,11 +97,6 @@ def _require(T, D, E, given, *, dtype="float32", **attrs):
     require_gating("moe", Gating(**attrs), f"x has shape {(T, D)}")
 
 
-def _flops(**dims):
-    counts = [flops(**dims) for flops in (lookup(s.op).flops for s in moe_block_steps(dims)) if flops]
-    return sum(forward for forward, _ in counts), sum(backward for _, backward in counts)
-
-
 # ---- what is checked -------------------------------------------------------------------------------------------------
 
 MIXTRAL = {"k": 2, "over": "selected"}
@@ -214,6 +209,7 @@ OP = Op(
     invalid=INVALID,
     requirements=REQUIREMENTS,
     check=_check,
-    flops=_flops,
+    flops=lambda T, D, E, K, F, **_: (2 * T * D * E + 5 * T * E + 3 * T * K + T * K * (6 * D * F + 5 * F + 2 * D),
+                                      4 * T * D * E + 4 * T * E + 5 * T * K + T * K * (12 * D * F + 15 * F + 4 * D)),
     refs=("Shazeer et al. 2017, section 2", "Jiang et al. 2024, section 2.1"),
 )
