@@ -209,7 +209,7 @@ OP = Op(
     invalid=INVALID,
     requirements=REQUIREMENTS,
     check=_check,
-    flops=lambda T, D, E, K, F, **_: (2 * T * D * E + 5 * T * E + 3 * T * K + T * K * (6 * D * F + 5 * F + 2 * D),
-                                      4 * T * D * E + 4 * T * E + 5 * T * K + T * K * (12 * D * F + 15 * F + 4 * D)),
+    flops=lambda T, D, E, K, F, **_: (2 * T * D * E + 5 * T * E + 4 * T * K + T * K * (6 * D * F + 5 * F + 2 * D),
+                                      4 * T * D * E + 4 * T * E + 6 * T * K + T * K * (12 * D * F + 15 * F + 4 * D)),
     refs=("Shazeer et al. 2017, section 2", "Jiang et al. 2024, section 2.1"),
 )
