@@ -16,7 +16,7 @@ gates.select gates.softcap gates.rescale gates.scale_weights gates.scale_experts
 gates.joint_weights gates.add_noise gates.mix_in gates.product_keys gates.sparsemixer gates.of_kind gates.pair_sums gates.gaussian gates.tree
 dispatch.unmix dispatch.add dispatch.gate_rows dispatch.concat dispatch.add_bias
 experts.identity experts.relu experts.relu2 experts.silu experts.gelu experts.gelu_tanh
-experts.moe experts.singleton experts.copy experts.constant losses.gaussian_log_likelihood
+experts.moe experts.moe_block experts.singleton experts.copy experts.constant losses.gaussian_log_likelihood
 """)
 
 # Tokens to rows and back, through a plan: a part of the tokens has a plan of its own.

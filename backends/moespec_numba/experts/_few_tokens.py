@@ -17,7 +17,7 @@ from moespec_numba.gates import _softmax_topk, _topk_softmax
 
 
 @kernel
-def run(threads, x, router, bias, w, given, score_all, kind, norm, eps, scale, a, logits, ids, scores, gates, token, place, offsets, g, u, y):
+def run(x, router, bias, w, given, score_all, kind, norm, eps, scale, a, logits, ids, scores, gates, token, place, offsets, g, u, y):
     """Fill everything from `logits` on; `scores`: of all experts or of the chosen ones, as gates.route keeps them."""
     few_nn(x, router, logits)
     if len(bias):
@@ -33,8 +33,8 @@ def run(threads, x, router, bias, w, given, score_all, kind, norm, eps, scale, a
     tasks = tasks[:list_blocks(offsets, np.zeros(BLOCK, np.int64), tasks)]
     size = tasks[0, 2] - tasks[0, 1] if len(tasks) else 0
     out = np.empty((live, x.shape[1]), x.dtype)
+    threads, own = len(tasks), Rows(token[:live], g[:live], u[:live])           # no more than there is to do
     rows, hidden, scratch = (np.empty((threads, size, x.shape[1]), x.dtype), np.empty((threads, size, g.shape[1]), x.dtype),
                              np.empty((threads, g.shape[1]), x.dtype))
-    own = Rows(token[:live], g[:live], u[:live])
     _moe_forward.run(x, w, a, tasks, np.zeros(1, np.int64), own, out, (rows, hidden, scratch))
     combine_in_order(out, gates, place, y)

@@ -3,7 +3,6 @@
 from typing import NamedTuple
 
 import numpy as np
-from numba import get_num_threads
 
 from moespec.backend import resolver
 from moespec.op import remembered, wider
@@ -57,7 +56,7 @@ def backward(saved, *cotangents):
 def _one_dtype(arrays, router):
     """Whether nothing has to be converted."""
     own = arrays[0].dtype
-    return wider(own, router) == own and all(a is None or a.dtype == own for a in arrays)
+    return {wider(own, router), *[a.dtype for a in arrays if a is not None]} == {own}
 
 
 @remembered
@@ -77,8 +76,8 @@ def _few(inputs, attrs, dims):
     g, u, y = empty((n, dims.F), own), empty((n, dims.F), own), empty((T, dims.D), own)
     b_router = absent(1, own) if bias is None else read(bias)
     w = Weights(*(absent(2, own) if a is None else read(a) for a in (w_gate, w_up, w_down, b_gate, b_up, b_down)))
-    _few_tokens.run(get_num_threads(), read(x), read(router), b_router, w, given, *settings,
-                    logits, ids, scores, gates, token, place, offsets, g, u, y)
+    _few_tokens.run(read(x), read(router), b_router, w, given, *settings, logits, ids, scores, gates, token, place,
+                    offsets, g, u, y)
     weights = gates.copy()
     return OP.results(logits, ids, gates, weights, y), Saved(inputs, attrs, logits, ids, scores, weights, Rows(token, g, u), place, offsets)
 
