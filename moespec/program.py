@@ -116,7 +116,7 @@ def composed(op: Op, resolve: Resolve, add=plus) -> Impl:
         dims = op.bind(*inputs, values=False)
         steps = op.line(vars(dims), **attrs)
         trace = run(steps, dict(zip((a.name for a in op.inputs), inputs, strict=True)), resolve)
-        return pack(op, [trace.values[a.name] for a in op.outputs]), trace
+        return pack(op, [trace.values[a.name] for a in op.outputs]), trace._replace(values={})          # backward reads none
 
     def backward(saved, *cotangents):
         grads = run_backward(saved, dict(zip((a.name for a in op.cotangents), cotangents, strict=True)), resolve, add)

@@ -155,6 +155,7 @@ def test_a_few_tokens_go_through_a_block_in_one_kernel(tokens, few, threads):
     out, saved = impl.forward(*inputs, **attrs)
     wanted, of_reference = reference.forward(*inputs, **attrs)
     assert isinstance(saved, _moe_block.Saved) == few
+    assert few or not saved.values                      # neither y nor what lies on the way to it
     for got, want in zip(out, wanted, strict=True):
         np.testing.assert_allclose(got, want, rtol=1e-11, atol=1e-11)
     cotangents = [rng.standard_normal(a.shape) for a in (wanted.logits, wanted.gates, wanted.weights, wanted.y)]
