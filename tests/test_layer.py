@@ -329,6 +329,10 @@ def test_wrong_parameters_are_refused_by_name():
         moespec.forward(spec, {**{k: v for k, v in params.items() if k != "router.w"}, "router.v": x}, x)
     with pytest.raises(ValueError, match=r"router.w has shape \(5, 4\), wanted \(6, 4\)"):
         moespec.forward(spec, {**params, "router.w": np.zeros((5, 4))}, x)
+    with pytest.raises(ValueError, match="nothing reads noise 'logit'; steps read none"):
+        moespec.forward(spec, params, x, training=True, noise={"logit": np.zeros((len(x), 4))})
+    with pytest.raises(ValueError, match="keep names 'logit', which no step reads or writes; known are .*logits"):
+        moespec.forward(spec, params, x, keep=("logit", "y"))
     with pytest.raises(ValueError, match="nothing reads context 'masks'"):
         moespec.forward(spec, params, x, context={"masks": np.ones(10, bool)})
     with pytest.raises(ValueError, match="losses.mixture_nll reads 'target', which this layer does not have"):

@@ -47,6 +47,18 @@ def _plan(spec, tokens, rows, dtype, training, given, same, keep):
     makers = follows(spec, tokens, rows, dtype) | ({} if training else quiet(spec, tokens, dtype))
     steps = build(spec, tokens, rows=rows, training=training, inputs=[*given, *REPLAY, *makers])
     reads = frozenset(name for step in steps for name in step.reads.split())
+    _require_known(steps, reads, given, keep)
     fused = steps if keep == "all" else fuse(steps, same.backend.ops(), keep)
     made = {name: make for name, make in makers.items() if name in reads and name not in given}
     return Plan(fused, reads, final_routing(steps), made)
+
+
+def _require_known(steps, reads, given, keep):
+    """Refuse noise that no step reads, and names to keep that no step knows."""
+    if unread := [n.removeprefix("noise.") for n in given if n.startswith("noise.") and n not in reads]:
+        wanted = [n.removeprefix("noise.") for n in sorted(reads) if n.startswith("noise.")]
+        raise ValueError(f"forward: nothing reads noise {', '.join(map(repr, unread))}; steps read {', '.join(wanted) or 'none'}")
+    known = reads.union(*(step.writes.split() for step in steps))
+    if keep != "all" and (unknown := keep - known):
+        raise ValueError(f"forward: keep names {', '.join(map(repr, sorted(unknown)))}, which no step reads or writes; "
+                         f"known are {', '.join(sorted(known - {'-'}))}")

@@ -77,7 +77,7 @@ def forward(spec, params, x, *, noise=None, rng=None, context=None, training=Fal
     Raises
     ------
     ValueError
-        A parameter or context array that is missing, left over, or of the wrong shape.
+        A parameter or context array that is missing, left over, or of the wrong shape; noise that nothing reads, an unknown name in `keep`.
 
     Examples
     --------
