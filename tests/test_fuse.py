@@ -75,7 +75,7 @@ def test_names_must_fit(changed):
 
 @pytest.mark.parametrize("keep", [(), "all"])
 def test_the_same_results(keep):
-    pytest.importorskip("numba")
+    pytest.importorskip("numba", reason="the extra `numba` is not installed")
     rng = np.random.default_rng(0)
     weights, x, dy = SPEC.init(4, rng=1), rng.standard_normal((7, 4)), rng.standard_normal((7, 4))
     from moespec_numba import BACKEND
@@ -91,7 +91,7 @@ def test_the_same_results(keep):
 
 
 def test_a_loss_that_reads_what_is_inside_finds_it():
-    pytest.importorskip("numba")
+    pytest.importorskip("numba", reason="the extra `numba` is not installed")
     from dataclasses import replace
 
     from moespec_numba import BACKEND

@@ -1,7 +1,7 @@
 """experts.moe_block for a few tokens: from the tokens to the output in one call.
 
 Between kernels that together take no longer than memory needs to deliver the chosen experts, Python's own code and objects have to come
-back into the caches each time, since the experts' matrices have driven them out: a millisecond a layer.
+back into the caches each time, since the experts' matrices have driven them out: most of a millisecond a layer.
 """
 
 import numpy as np
