@@ -85,7 +85,7 @@ class NumpyBackend:
 
 NUMPY = NumpyBackend()
 GROUP = "moespec.backends"
-_READY: list[Backend] = []
+_READY: dict[int, Backend] = {}                       # by id: those that can run here
 
 
 def known() -> dict[str, Any]:
@@ -137,20 +137,19 @@ def get_backend(which: str | Backend | None = None, *, like: Array = None) -> Ba
         if not getattr(load(which), "host", False):
             raise ValueError(f"MOESPEC_BACKEND={which} does not work on NumPy arrays")
     backend = load(which) if isinstance(which, str) else which
-    _require_ready(backend)
+    if id(backend) not in _READY:
+        _require_ready(backend)
     if like is not None and not backend.owns(like):
         raise TypeError(f"backend {backend.name!r} does not work on {type(like).__module__}.{type(like).__name__}: convert it yourself")
     return backend
 
 
 def _require_ready(backend):
-    """Refuse a backend that cannot run here; one that could is not asked again."""
-    if any(backend is ready for ready in _READY):
-        return
+    """Refuse a backend that cannot run here; one that can is not asked again."""
     ready, reason = backend.available()
     if not ready:
         raise ValueError(f"backend {backend.name!r} cannot run here: {reason}")
-    _READY.append(backend)
+    _READY[id(backend)] = backend
 
 
 def _owner(array):

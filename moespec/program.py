@@ -29,6 +29,15 @@ class Impl:
     supports: Callable[..., str | None] = always        # the reason why not, or None
 
 
+class Call(NamedTuple):
+    """A step of which the implementation is found."""
+
+    forward: Callable
+    reads: tuple[str, ...]          # one name for every input; "-" reads None
+    writes: tuple[str, ...]
+    attrs: Mapping[str, Any]
+
+
 class Trace(NamedTuple):
     """A program that was run: its steps, every named value, and what each step saved."""
 
@@ -74,15 +83,28 @@ def check(steps: Iterable[Step], inputs: Iterable[str]):
         known |= written
 
 
+def calls(steps, resolve: Resolve = reference) -> tuple[Call, ...]:
+    """`steps` with their implementations; an optional input that is absent reads None."""
+    return tuple(_call(step, resolve) for step in steps)
+
+
+def _call(step, resolve):
+    op, reads = lookup(step.op), step.reads.split()
+    reads += ["-"] * (len(op.inputs) - len(reads))
+    return Call(resolve(op, step.attrs).forward, tuple(reads), tuple(step.writes.split()), step.attrs)
+
+
 def run(steps, values, resolve: Resolve = reference) -> Trace:
-    """Run `steps` over named `values`; "-" and an absent optional input read as None."""
+    """Run `steps` over named `values`."""
+    return execute(steps, calls(steps, resolve), values)
+
+
+def execute(steps, prepared: tuple[Call, ...], values) -> Trace:
+    """Run the `calls` of `steps` over named `values`."""
     values, saved = {**values, "-": None}, []
-    for step in steps:
-        op = lookup(step.op)
-        reads = [values[name] for name in step.reads.split()]
-        reads += [None] * (len(op.inputs) - len(reads))
-        outputs, kept = resolve(op, step.attrs).forward(*reads, **step.attrs)
-        values.update(zip(step.writes.split(), as_tuple(outputs), strict=True))
+    for forward, reads, writes, attrs in prepared:
+        outputs, kept = forward(*[values[name] for name in reads], **attrs)
+        values.update(zip(writes, as_tuple(outputs), strict=True))
         saved.append(kept)
     return Trace(tuple(steps), values, saved)
 

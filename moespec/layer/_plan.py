@@ -2,55 +2,60 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
-from functools import lru_cache
 from typing import Any, NamedTuple
 
+from moespec.backend import resolver
 from moespec.fuse import fuse
 from moespec.layer._build import build, final_routing
 from moespec.layer._build_router import Names
-from moespec.layer._inputs import REPLAY, follows, quiet
+from moespec.layer._inputs import REPLAY, dtype_of, follows, quiet, require_params, rows_of
+from moespec.layer._params import parameter_shapes
 from moespec.op import Step
+from moespec.program import Call, calls
+
+PLANS = 256             # that a declaration keeps
 
 
 class Plan(NamedTuple):
-    """A program for one number of tokens on one backend."""
+    """A program for arrays of given shapes on one backend."""
 
     steps: tuple[Step, ...]         # as they are run
+    calls: tuple[Call, ...]         # their implementations
     reads: frozenset[str]           # names that the program reads, those inside fused lines too
     routing: Names | None           # of the routing that the experts see
     made: Mapping[str, Callable]    # what makes an array that is read but not given
+    backend: Any
 
 
-class _Same:
-    """A backend as a key: the object itself, whether or not it can be hashed."""
+def plan(spec, params, x, values, backend, *, training: bool, keep) -> Plan:
+    """What runs on `values`: looked up by everything but their numbers, so that it is checked and made once.
 
-    def __init__(self, backend):
-        self.backend = backend
-
-    def __eq__(self, other):
-        return self.backend is other.backend
-
-    def __hash__(self):
-        return id(self.backend)
-
-
-def plan(spec, tokens: int, *, rows: int, dtype, training: bool, given, backend: Any, keep) -> Plan:
-    """See `build` and `fuse`; `given` are the names that have a value, `keep` is "all", or the names to be kept."""
-    if keep != "all":
-        keep = frozenset([keep] if isinstance(keep, str) else keep)
-    return _plan(spec, tokens, rows, dtype, training, tuple(given), _Same(backend), keep)
+    The declaration keeps it.  A backend is known by its id, since nobody says that it can be hashed; the plan holds it, and with it its id.
+    """
+    keep = keep if isinstance(keep, str) else frozenset(keep)
+    key = (id(backend), x.shape, x.dtype, training, keep, tuple(values), tuple([getattr(v, "shape", None) for v in values.values()]))
+    found = spec.plans.get(key)
+    if found is None:
+        require_params(params, parameter_shapes(spec, x.shape[-1]), x)
+        found = _made(spec, x, [n for n, v in values.items() if v is not None], backend, training, keep)
+        if len(spec.plans) >= PLANS:
+            spec.plans.clear()
+        spec.plans[key] = found
+    return found
 
 
-@lru_cache(maxsize=256)
-def _plan(spec, tokens, rows, dtype, training, given, same, keep):
+def _made(spec, x, given, backend, training, keep):
+    tokens, rows, dtype = math.prod(x.shape[:-1]), rows_of(x), dtype_of(backend, x)
     makers = follows(spec, tokens, rows, dtype) | ({} if training else quiet(spec, tokens, dtype))
     steps = build(spec, tokens, rows=rows, training=training, inputs=[*given, *REPLAY, *makers])
     reads = frozenset(name for step in steps for name in step.reads.split())
+    keep = keep if keep == "all" else frozenset([keep] if isinstance(keep, str) else keep)
     _require_known(steps, reads, given, keep)
-    fused = steps if keep == "all" else fuse(steps, same.backend.ops(), keep)
+    fused = steps if keep == "all" else fuse(steps, backend.ops(), keep)
     made = {name: make for name, make in makers.items() if name in reads and name not in given}
-    return Plan(fused, reads, final_routing(steps), made)
+    return Plan(fused, calls(fused, resolver(backend)), reads, final_routing(steps), made, backend)
 
 
 def _require_known(steps, reads, given, keep):

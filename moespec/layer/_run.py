@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from moespec.backend import get_backend, run, run_backward
+from moespec.backend import get_backend, run_backward
 from moespec.gates import Routing
-from moespec.layer._inputs import REPLAY, context_of, dtype_of, noise_of, require_params, require_read, rows_of
-from moespec.layer._params import parameter_shapes
+from moespec.layer._inputs import REPLAY, context_of, dtype_of, noise_of, require_read
 from moespec.layer._plan import plan
 from moespec.layer._spec import LayerSpec
+from moespec.program import execute
+
+ABSENT = dict.fromkeys(REPLAY)
 
 
 class Out(NamedTuple):
@@ -93,19 +96,22 @@ def forward(spec, params, x, *, noise=None, rng=None, context=None, training=Fal
     ['experts.w_down', 'experts.w_gate', 'experts.w_up', 'router.w']
     """
     chosen = get_backend(backend, like=x)
-    tokens = x.reshape((-1, x.shape[-1]))
-    context = context_of(spec, context or {}, x, chosen)
-    require_params(params, parameter_shapes(spec, x.shape[-1]), x)
-    dtype = dtype_of(chosen, x)
-    noise = noise_of(spec, len(tokens), x.shape[-1], dtype, noise, rng, training) if training else {}
-    values = {"x": tokens, **params, **{n: chosen.from_numpy(a) for n, a in noise.items()}, **dict.fromkeys(REPLAY), **context}
-    given = [name for name, value in values.items() if value is not None]
-    steps, reads, names, made = plan(spec, len(tokens), rows=rows_of(x), dtype=dtype, training=training, given=given, backend=chosen, keep=keep)
-    values |= {name: chosen.from_numpy(make()) for name, make in made.items()}
+    context = context_of(spec, context or {}, x, chosen) if context or spec.context else {}
+    noise = _noise(spec, x, noise, rng, chosen) if training else {}
+    values = {"x": x.reshape((-1, x.shape[-1])), **params, **noise, **ABSENT, **context}
+    made = plan(spec, params, x, values, chosen, training=training, keep=keep)
+    for name, make in made.made.items():
+        values[name] = chosen.from_numpy(make())
     if context:
-        require_read(context, reads)
-    trace = run(chosen, steps, values)
-    return results(spec, chosen, trace.values, names, x), Saved(spec, chosen, trace, tuple(params), tuple(x.shape))
+        require_read(context, made.reads)
+    trace = execute(made.steps, made.calls, values)
+    return results(spec, chosen, trace.values, made.routing, x), Saved(spec, chosen, trace, tuple(params), tuple(x.shape))
+
+
+def _noise(spec, x, noise, rng, backend):
+    """The noise of a training step on `backend`."""
+    arrays = noise_of(spec, math.prod(x.shape[:-1]), x.shape[-1], dtype_of(backend, x), noise, rng, True)
+    return {name: backend.from_numpy(array) for name, array in arrays.items()}
 
 
 def results(spec, backend, values, names, x) -> Out:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from functools import cached_property
+from typing import Any
 
 from moespec.layer import _init
 from moespec.layer._build import build
@@ -74,14 +76,21 @@ class LayerSpec:
         fit(self)
 
     def __hash__(self):
-        """Of the fields, worked out once: programs and shapes are looked up by the declaration at every call of a layer."""
-        if "_hash" not in self.__dict__:
-            object.__setattr__(self, "_hash", hash(tuple(getattr(self, f.name) for f in fields(self))))
-        return self.__dict__["_hash"]
+        """Of the fields, worked out once: shapes are looked up by the declaration."""
+        return self._hash
+
+    @cached_property
+    def _hash(self):
+        return hash(tuple(getattr(self, f.name) for f in fields(self)))
+
+    @cached_property
+    def plans(self) -> dict[Any, Any]:
+        """What was worked out to run the layer, see `layer._plan.plan`."""
+        return {}
 
     def __getstate__(self):
-        """Without the hash: those of strings differ between processes."""
-        return {name: value for name, value in self.__dict__.items() if name != "_hash"}
+        """The fields alone: hashes of strings differ between processes."""
+        return {f.name: getattr(self, f.name) for f in fields(self)}
 
     @property
     def columns(self):
@@ -106,7 +115,7 @@ class LayerSpec:
         known = (*parameter_shapes(self, 8), *(f"noise.{n}" for n in NOISE), *GIVEN, *self.context, *context)
         return build(self, tokens, rows=rows, training=training, inputs=dict.fromkeys(known))
 
-    @property
+    @cached_property
     def context(self):
         """The context arrays that the layer cannot do without."""
         names = [self.router.by] if isinstance(self.router, Given) else []

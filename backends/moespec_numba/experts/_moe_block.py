@@ -1,26 +1,27 @@
 """experts.moe_block: a few tokens in one kernel, more of them by the kernels of its steps."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from moespec.backend import resolver
-from moespec.op import remembered, wider
+from moespec.op import REMEMBERED, wider
 from moespec.program import Impl, Trace, composed
+from moespec_numba import _kernel
 from moespec_numba._backend import BACKEND
 from moespec_numba._few import FEW
-from moespec_numba._kernel import OPS, empty, read
+from moespec_numba._kernel import OPS, read
 from moespec_numba.experts import _few_tokens, _moe
 from moespec_numba.experts._gated import gating
 from moespec_numba.experts._moe_forward import Rows, Weights
 from moespec_numba.experts._types import absent
 from moespec_numba.gates import _linear
-from moespec_numba.gates._order import selection
 from moespec_numba.gates._renormalize import typed
 from moespec_numba.gates._route import ORDERS, supports
 from moespec_numba.gates._scores import KINDS
 
 OP = OPS["experts.moe_block"]
+ADMITTED: dict[Any, Any] = {}               # Few or None, by shapes, dtypes and attributes
 
 
 class Saved(NamedTuple):
@@ -32,18 +33,31 @@ class Saved(NamedTuple):
     indices: np.ndarray     # T K
     scores: np.ndarray      # T E, or T K of the chosen ones
     weights: np.ndarray     # T K
-    rows: Rows
+    token: np.ndarray       # N
+    g: np.ndarray           # N F
+    u: np.ndarray           # N F
     place: np.ndarray       # T K
     offsets: np.ndarray     # E+1
 
 
+class Few(NamedTuple):
+    """What a call needs that follows from shapes, dtypes and attributes."""
+
+    T: int
+    K: int
+    E: int
+    D: int
+    F: int
+    score_all: bool
+    settings: tuple         # as the kernel takes them
+
+
 def forward(*inputs, **attrs):
     inputs += (None,) * (10 - len(inputs))
-    dims = OP.admit(*inputs, **attrs)
-    choices = dims.T * (attrs["k"] if inputs[-1] is None else dims.K)
-    if 0 < choices <= FEW and _one_dtype(inputs[:-1], attrs.get("dtype", "float32")):
-        return _few(inputs, attrs, dims)
-    return composed(OP, resolver(BACKEND)).forward(*inputs, **attrs)
+    few = _admit(inputs, attrs)
+    if few is None:
+        return composed(OP, resolver(BACKEND)).forward(*inputs, **attrs)
+    return _run(inputs, attrs, few)
 
 
 def backward(saved, *cotangents):
@@ -53,40 +67,54 @@ def backward(saved, *cotangents):
     return pull(trace, *cotangents)
 
 
-def _one_dtype(arrays, router):
-    """Whether nothing has to be converted."""
-    own = arrays[0].dtype
-    return {wider(own, router), *[a.dtype for a in arrays if a is not None]} == {own}
+def _admit(inputs, attrs):
+    """Refuse bad inputs; what the kernel of a few tokens needs, or None where the steps run.
+
+    Nothing is refused for its numbers, save given ids: arrays that are like admitted ones are not looked at again.
+    """
+    try:
+        key = (tuple([None if a is None else (a.shape, a.dtype) for a in inputs]), tuple(attrs.items()))
+        if inputs[-1] is None and key in ADMITTED:
+            return ADMITTED[key]
+    except (AttributeError, TypeError):                     # no arrays, or attributes that cannot be a key: refused, or nearly
+        key = None
+    dims = OP.admit(*inputs, **attrs)
+    few = _few(dims, inputs, **attrs)
+    if key is not None and len(ADMITTED) < REMEMBERED:
+        ADMITTED[key] = few
+    return few
 
 
-@remembered
-def _settings(own, *, k=None, score="softmax", over="all", norm="none", eps=0.0, scale=1.0, dtype="float32", **shape):
-    """The attributes as the kernel takes them, in the arrays' dtype `own`."""
-    return over == "all", KINDS[score], *typed(norm, eps, scale, own), gating(own, **shape)
+def _few(dims, inputs, *, k=None, score="softmax", over="all", norm="none", eps=0.0, scale=1.0, p=1.0, dtype="float32", **shape):
+    """Few if the block runs in one kernel: some choices, not many, and nothing that has to be converted."""
+    own, K = inputs[0].dtype, k if inputs[-1] is None else dims.K
+    if not 0 < dims.T * K <= FEW or {wider(own, dtype), *[a.dtype for a in inputs[:-1] if a is not None]} != {own}:
+        return None
+    settings = over == "all", KINDS[score], *typed(norm, eps, scale, own), gating(own, **shape)
+    return Few(dims.T, K, dims.E, dims.D, dims.F, over == "all", settings)
 
 
-def _few(inputs, attrs, dims):
+def _run(inputs, attrs, few):
     x, router, w_gate, w_up, w_down, bias, b_gate, b_up, b_down, indices = inputs
-    own, T, E = x.dtype, dims.T, dims.E
-    settings = _settings(own, **attrs)
-    ids, given = selection(indices, T, attrs.get("k"))
-    n = ids.size
-    logits, scores, gates = empty((T, E), own), empty((T, E) if settings[0] else ids.shape, own), empty(ids.shape, own)
-    token, place, offsets = empty(n, "int64"), empty(ids.shape, "int64"), empty(E + 1, "int64")
-    g, u, y = empty((n, dims.F), own), empty((n, dims.F), own), empty((T, dims.D), own)
+    new, own, N = _kernel.allocate, x.dtype, few.T * few.K  # arrays of a few rows: where they begin does not matter
+    ids = new((few.T, few.K), "int64") if indices is None else np.array(indices, "int64", order="C")
+    logits, scores, gates = new((few.T, few.E), own), new((few.T, few.E if few.score_all else few.K), own), new(ids.shape, own)
+    token, place, offsets = new(N, "int64"), new(ids.shape, "int64"), new(few.E + 1, "int64")
+    g, u, y = new((N, few.F), own), new((N, few.F), own), new((few.T, few.D), own)
     b_router = absent(1, own) if bias is None else read(bias)
-    w = Weights(*(absent(2, own) if a is None else read(a) for a in (w_gate, w_up, w_down, b_gate, b_up, b_down)))
-    _few_tokens.run(read(x), read(router), b_router, w, given, *settings, logits, ids, scores, gates, token, place,
-                    offsets, g, u, y)
+    w = Weights(*[absent(2, own) if a is None else read(a) for a in (w_gate, w_up, w_down, b_gate, b_up, b_down)])
+    _few_tokens.run(read(x), read(router), b_router, w, indices is not None, *few.settings, logits, ids, scores, gates,
+                    token, place, offsets, g, u, y)
     weights = gates.copy()
-    return OP.results(logits, ids, gates, weights, y), Saved(inputs, attrs, logits, ids, scores, weights, Rows(token, g, u), place, offsets)
+    return OP.results(logits, ids, gates, weights, y), Saved(inputs, attrs, logits, ids, scores, weights, token, g, u, place, offsets)
 
 
-def _by_step(saved, *, k=None, score="softmax", over="all", norm="none", eps=0.0, scale=1.0, dtype="float32", **shape):
+def _by_step(saved, *, k=None, score="softmax", over="all", norm="none", eps=0.0, scale=1.0, p=1.0, dtype="float32", **shape):
     x, router, *w, bias, b_gate, b_up, b_down, _ = saved.inputs
     own, order, live = x.dtype, ORDERS[over], saved.offsets[-1]
     routed = order.Saved(read(saved.logits), KINDS[score], read(saved.scores), read(saved.indices), typed(norm, eps, scale, own))
-    experts = _moe.Saved((x, saved.weights, *w, b_gate, b_up, b_down), Rows(*(a[:live] for a in saved.rows)), saved.place, saved.offsets, shape)
+    rows = Rows(saved.token[:live], saved.g[:live], saved.u[:live])
+    experts = _moe.Saved((x, saved.weights, *w, b_gate, b_up, b_down), rows, saved.place, saved.offsets, shape)
     return [_linear.Saved(x, router, None if bias is None else own), (order, routed), own, experts]
 
 
