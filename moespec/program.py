@@ -103,8 +103,8 @@ def execute(steps, prepared: tuple[Call, ...], values) -> Trace:
     """Run the `calls` of `steps` over named `values`."""
     values, saved = {**values, "-": None}, []
     for forward, reads, writes, attrs in prepared:
-        outputs, kept = forward(*[values[name] for name in reads], **attrs)
-        values.update(zip(writes, as_tuple(outputs), strict=True))
+        outputs, kept = forward(*map(values.__getitem__, reads), **attrs)
+        values.update(zip(writes, outputs if len(writes) > 1 else as_tuple(outputs), strict=True))
         saved.append(kept)
     return Trace(tuple(steps), values, saved)
 

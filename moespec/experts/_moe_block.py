@@ -108,6 +108,7 @@ FORMS = {
     "root_softplus": {"k": 2, "score": "sqrt_softplus", "over": "selected"},
     "oss": {**MIXTRAL, **VARIANTS["oss"]},
     "lp2": {"k": 2, "norm": "lp", "p": 2.0},
+    "p_of_no_norm": {"k": 2, "norm": "sum", "p": 2.0},
     "router_of_x": {**MIXTRAL, "dtype": "bfloat16"},
     "all_experts": {"k": 4, "over": "selected"},
 }

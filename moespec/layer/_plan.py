@@ -26,6 +26,8 @@ class Plan(NamedTuple):
     reads: frozenset[str]           # names that the program reads, those inside fused lines too
     routing: Names | None           # of the routing that the experts see
     made: Mapping[str, Callable]    # what makes an array that is read but not given
+    params: tuple[str, ...]
+    shape: tuple[int, ...]          # of x
     backend: Any
 
 
@@ -39,14 +41,14 @@ def plan(spec, params, x, values, backend, *, training: bool, keep) -> Plan:
     found = spec.plans.get(key)
     if found is None:
         require_params(params, parameter_shapes(spec, x.shape[-1]), x)
-        found = _made(spec, x, [n for n, v in values.items() if v is not None], backend, training, keep)
+        found = _made(spec, tuple(params), x, [n for n, v in values.items() if v is not None], backend, training, keep)
         if len(spec.plans) >= PLANS:
             spec.plans.clear()
         spec.plans[key] = found
     return found
 
 
-def _made(spec, x, given, backend, training, keep):
+def _made(spec, params, x, given, backend, training, keep):
     tokens, rows, dtype = math.prod(x.shape[:-1]), rows_of(x), dtype_of(backend, x)
     makers = follows(spec, tokens, rows, dtype) | ({} if training else quiet(spec, tokens, dtype))
     steps = build(spec, tokens, rows=rows, training=training, inputs=[*given, *REPLAY, *makers])
@@ -55,7 +57,7 @@ def _made(spec, x, given, backend, training, keep):
     _require_known(steps, reads, given, keep)
     fused = steps if keep == "all" else fuse(steps, backend.ops(), keep)
     made = {name: make for name, make in makers.items() if name in reads and name not in given}
-    return Plan(fused, calls(fused, resolver(backend)), reads, final_routing(steps), made, backend)
+    return Plan(fused, calls(fused, resolver(backend)), reads, final_routing(steps), made, params, tuple(x.shape), backend)
 
 
 def _require_known(steps, reads, given, keep):

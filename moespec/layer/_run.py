@@ -105,7 +105,7 @@ def forward(spec, params, x, *, noise=None, rng=None, context=None, training=Fal
     if context:
         require_read(context, made.reads)
     trace = execute(made.steps, made.calls, values)
-    return results(spec, chosen, trace.values, made.routing, x), Saved(spec, chosen, trace, tuple(params), tuple(x.shape))
+    return results(spec, chosen, trace.values, made.routing, x), Saved(spec, chosen, trace, made.params, made.shape)
 
 
 def _noise(spec, x, noise, rng, backend):
@@ -117,9 +117,9 @@ def _noise(spec, x, noise, rng, backend):
 def results(spec, backend, values, names, x) -> Out:
     """What a layer returns, from the values of its program; `names` are those of the routing."""
     y = values["y"]
-    losses = {loss.name: backend.scale(values[f"loss.{loss.name}"], loss.coef) for loss in spec.losses}
+    losses = {loss.name: backend.scale(values[f"loss.{loss.name}"], loss.coef) for loss in spec.losses} if spec.losses else {}
     routing = None if names is None else Routing(values[names.indices], values[names.weights])
-    return Out(y.reshape((*x.shape[:-1], y.shape[-1])), routing, losses, values)
+    return Out(y if x.ndim == 2 else y.reshape((*x.shape[:-1], y.shape[-1])), routing, losses, values)
 
 
 def backward(saved, dy=None, *, dlosses=None, **cotangents):

@@ -9,6 +9,7 @@ import numpy as np
 from moespec_numba._few import few_nn
 from moespec_numba._kernel import kernel
 from moespec_numba._queue import BLOCK, list_blocks
+from moespec_numba._vector import copy
 from moespec_numba.dispatch._combine import combine_in_order
 from moespec_numba.dispatch._counting_sort import APART, sort_in_one
 from moespec_numba.experts import _moe_forward
@@ -17,7 +18,7 @@ from moespec_numba.gates import _softmax_topk, _topk_softmax
 
 
 @kernel
-def run(x, router, bias, w, given, score_all, kind, norm, eps, scale, a, logits, ids, scores, gates, token, place, offsets, g, u, y):
+def run(x, router, bias, w, given, score_all, kind, norm, eps, scale, a, logits, ids, scores, gates, weights, token, place, offsets, g, u, y):
     """Fill everything from `logits` on; `scores`: of all experts or of the chosen ones, as gates.route keeps them."""
     few_nn(x, router, logits)
     if len(bias):
@@ -37,4 +38,6 @@ def run(x, router, bias, w, given, score_all, kind, norm, eps, scale, a, logits,
     rows, hidden, scratch = (np.empty((threads, size, x.shape[1]), x.dtype), np.empty((threads, size, g.shape[1]), x.dtype),
                              np.empty((threads, g.shape[1]), x.dtype))
     _moe_forward.run(x, w, a, tasks, np.zeros(1, np.int64), own, out, (rows, hidden, scratch))
+    for t in range(len(gates)):
+        copy(weights[t], gates[t])
     combine_in_order(out, gates, place, y)

@@ -20,6 +20,7 @@ from moespec_numba.gates._renormalize import typed
 from moespec_numba.gates._route import ORDERS, supports
 from moespec_numba.gates._scores import KINDS
 
+INT = np.dtype("int64")
 OP = OPS["experts.moe_block"]
 ADMITTED: dict[Any, Any] = {}               # Few or None, by shapes, dtypes and attributes
 
@@ -48,8 +49,9 @@ class Few(NamedTuple):
     E: int
     D: int
     F: int
-    score_all: bool
+    S: int                  # scores that a token keeps: E, or K of the chosen ones
     settings: tuple         # as the kernel takes them
+    no_bias: tuple          # what it takes for one that is not there, of 1 and of 2 dimensions
 
 
 def forward(*inputs, **attrs):
@@ -91,22 +93,23 @@ def _few(dims, inputs, *, k=None, score="softmax", over="all", norm="none", eps=
     if not 0 < dims.T * K <= FEW or {wider(own, dtype), *[a.dtype for a in inputs[:-1] if a is not None]} != {own}:
         return None
     settings = over == "all", KINDS[score], *typed(norm, eps, scale, own), gating(own, **shape)
-    return Few(dims.T, K, dims.E, dims.D, dims.F, over == "all", settings)
+    return Few(dims.T, K, dims.E, dims.D, dims.F, dims.E if over == "all" else K, settings, (absent(1, own), absent(2, own)))
 
 
 def _run(inputs, attrs, few):
     x, router, w_gate, w_up, w_down, bias, b_gate, b_up, b_down, indices = inputs
-    new, own, N = _kernel.allocate, x.dtype, few.T * few.K  # arrays of a few rows: where they begin does not matter
-    ids = new((few.T, few.K), "int64") if indices is None else np.array(indices, "int64", order="C")
-    logits, scores, gates = new((few.T, few.E), own), new((few.T, few.E if few.score_all else few.K), own), new(ids.shape, own)
-    token, place, offsets = new(N, "int64"), new(ids.shape, "int64"), new(few.E + 1, "int64")
-    g, u, y = new((N, few.F), own), new((N, few.F), own), new((few.T, few.D), own)
-    b_router = absent(1, own) if bias is None else read(bias)
-    w = Weights(*[absent(2, own) if a is None else read(a) for a in (w_gate, w_up, w_down, b_gate, b_up, b_down)])
-    _few_tokens.run(read(x), read(router), b_router, w, indices is not None, *few.settings, logits, ids, scores, gates,
+    T, K, E, D, F, S, settings, (no_row, no_rows) = few
+    new, own, N = _kernel.allocate, x.dtype, T * K          # arrays of a few rows: where they begin does not matter
+    ids = new((T, K), INT) if indices is None else np.array(indices, INT, order="C")
+    logits, scores, gates, weights = new((T, E), own), new((T, S), own), new((T, K), own), new((T, K), own)
+    token, place, offsets = new(N, INT), new((T, K), INT), new(E + 1, INT)
+    g, u, y = new((N, F), own), new((N, F), own), new((T, D), own)
+    b_router = no_row if bias is None else read(bias)
+    w = Weights(*[no_rows if a is None else read(a) for a in (w_gate, w_up, w_down, b_gate, b_up, b_down)])
+    made = OP.results(logits, ids, gates, weights, y), Saved(inputs, attrs, logits, ids, scores, weights, token, g, u, place, offsets)
+    _few_tokens.run(read(x), read(router), b_router, w, indices is not None, *settings, logits, ids, scores, gates, weights,
                     token, place, offsets, g, u, y)
-    weights = gates.copy()
-    return OP.results(logits, ids, gates, weights, y), Saved(inputs, attrs, logits, ids, scores, weights, token, g, u, place, offsets)
+    return made             # put together before: the kernel leaves nothing of Python in the caches
 
 
 def _by_step(saved, *, k=None, score="softmax", over="all", norm="none", eps=0.0, scale=1.0, p=1.0, dtype="float32", **shape):
