@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 from moespec.backend import resolver
@@ -16,6 +17,7 @@ from moespec.op import Step
 from moespec.program import Call, calls
 
 PLANS = 256             # that a declaration keeps
+SHAPE = attrgetter("shape")
 
 
 class Plan(NamedTuple):
@@ -31,17 +33,17 @@ class Plan(NamedTuple):
     backend: Any
 
 
-def plan(spec, params, x, values, backend, *, training: bool, keep) -> Plan:
-    """What runs on `values`: looked up by everything but their numbers, so that it is checked and made once.
+def plan(spec, params, x, given, backend, *, training: bool, keep) -> Plan:
+    """What runs where the names `given` have a value: looked up by everything but numbers, so that it is checked and made once.
 
     The declaration keeps it.  A backend is known by its id, since nobody says that it can be hashed; the plan holds it, and with it its id.
     """
     keep = keep if isinstance(keep, str) else frozenset(keep)
-    key = (id(backend), x.shape, x.dtype, training, keep, tuple(values), tuple([getattr(v, "shape", None) for v in values.values()]))
+    key = (id(backend), x.shape, x.dtype, training, keep, given, tuple(map(SHAPE, params.values())))
     found = spec.plans.get(key)
     if found is None:
         require_params(params, parameter_shapes(spec, x.shape[-1]), x)
-        found = _made(spec, tuple(params), x, [n for n, v in values.items() if v is not None], backend, training, keep)
+        found = _made(spec, tuple(params), x, given, backend, training, keep)
         if len(spec.plans) >= PLANS:
             spec.plans.clear()
         spec.plans[key] = found

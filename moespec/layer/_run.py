@@ -96,16 +96,19 @@ def forward(spec, params, x, *, noise=None, rng=None, context=None, training=Fal
     ['experts.w_down', 'experts.w_gate', 'experts.w_up', 'router.w']
     """
     chosen = get_backend(backend, like=x)
-    context = context_of(spec, context or {}, x, chosen) if context or spec.context else {}
-    noise = _noise(spec, x, noise, rng, chosen) if training else {}
-    values = {"x": x.reshape((-1, x.shape[-1])), **params, **noise, **ABSENT, **context}
-    made = plan(spec, params, x, values, chosen, training=training, keep=keep)
-    for name, make in made.made.items():
+    values = {"x": x.reshape((-1, x.shape[-1])), **params}
+    if training:
+        values |= _noise(spec, x, noise, rng, chosen)
+    if context or spec.context:
+        context = context_of(spec, context or {}, x, chosen)
+        values |= {name: array for name, array in context.items() if array is not None}
+    ready = plan(spec, params, x, tuple(values), chosen, training=training, keep=keep)
+    for name, make in ready.made.items():
         values[name] = chosen.from_numpy(make())
     if context:
-        require_read(context, made.reads)
-    trace = execute(made.steps, made.calls, values)
-    return results(spec, chosen, trace.values, made.routing, x), Saved(spec, chosen, trace, made.params, made.shape)
+        require_read(context, ready.reads)
+    trace = execute(ready.steps, ready.calls, {**ABSENT, **values})
+    return results(spec, chosen, trace.values, ready.routing, x), Saved(spec, chosen, trace, ready.params, ready.shape)
 
 
 def _noise(spec, x, noise, rng, backend):

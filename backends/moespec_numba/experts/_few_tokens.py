@@ -13,12 +13,14 @@ from moespec_numba._vector import copy
 from moespec_numba.dispatch._combine import combine_in_order
 from moespec_numba.dispatch._counting_sort import APART, sort_in_one
 from moespec_numba.experts import _moe_forward
-from moespec_numba.experts._moe_forward import Rows
+from moespec_numba.experts._gated import Gating
+from moespec_numba.experts._moe_forward import Rows, Weights
 from moespec_numba.gates import _softmax_topk, _topk_softmax
 
 
 @kernel
-def run(x, router, bias, w, given, score_all, kind, norm, eps, scale, a, logits, ids, scores, gates, weights, token, place, offsets, g, u, y):
+def run(x, router, bias, w_gate, w_up, w_down, b_gate, b_up, b_down, given, score_all, kind, norm, eps, scale, unit,
+        logits, ids, scores, gates, weights, token, place, offsets, g, u, y):
     """Fill everything from `logits` on; `scores`: of all experts or of the chosen ones, as gates.route keeps them."""
     few_nn(x, router, logits)
     if len(bias):
@@ -37,6 +39,7 @@ def run(x, router, bias, w, given, score_all, kind, norm, eps, scale, a, logits,
     threads, own = len(tasks), Rows(token[:live], g[:live], u[:live])           # no more than there is to do
     rows, hidden, scratch = (np.empty((threads, size, x.shape[1]), x.dtype), np.empty((threads, size, g.shape[1]), x.dtype),
                              np.empty((threads, g.shape[1]), x.dtype))
+    w, a = Weights(w_gate, w_up, w_down, b_gate, b_up, b_down), Gating(*unit)
     _moe_forward.run(x, w, a, tasks, np.zeros(1, np.int64), own, out, (rows, hidden, scratch))
     for t in range(len(gates)):
         copy(weights[t], gates[t])

@@ -13,7 +13,7 @@ from moespec_numba._few import FEW
 from moespec_numba._kernel import OPS, read
 from moespec_numba.experts import _few_tokens, _moe
 from moespec_numba.experts._gated import gating
-from moespec_numba.experts._moe_forward import Rows, Weights
+from moespec_numba.experts._moe_forward import Rows
 from moespec_numba.experts._types import absent
 from moespec_numba.gates import _linear
 from moespec_numba.gates._renormalize import typed
@@ -92,7 +92,7 @@ def _few(dims, inputs, *, k=None, score="softmax", over="all", norm="none", eps=
     own, K = inputs[0].dtype, k if inputs[-1] is None else dims.K
     if not 0 < dims.T * K <= FEW or {wider(own, dtype), *[a.dtype for a in inputs[:-1] if a is not None]} != {own}:
         return None
-    settings = over == "all", KINDS[score], *typed(norm, eps, scale, own), gating(own, **shape)
+    settings = over == "all", KINDS[score], *typed(norm, eps, scale, own), tuple(gating(own, **shape))
     return Few(dims.T, K, dims.E, dims.D, dims.F, dims.E if over == "all" else K, settings, (absent(1, own), absent(2, own)))
 
 
@@ -105,9 +105,9 @@ def _run(inputs, attrs, few):
     token, place, offsets = new(N, INT), new((T, K), INT), new(E + 1, INT)
     g, u, y = new((N, F), own), new((N, F), own), new((T, D), own)
     b_router = no_row if bias is None else read(bias)
-    w = Weights(*[no_rows if a is None else read(a) for a in (w_gate, w_up, w_down, b_gate, b_up, b_down)])
+    w = [no_rows if a is None else read(a) for a in (w_gate, w_up, w_down, b_gate, b_up, b_down)]
     made = OP.results(logits, ids, gates, weights, y), Saved(inputs, attrs, logits, ids, scores, weights, token, g, u, place, offsets)
-    _few_tokens.run(read(x), read(router), b_router, w, indices is not None, *settings, logits, ids, scores, gates, weights,
+    _few_tokens.run(read(x), read(router), b_router, *w, indices is not None, *settings, logits, ids, scores, gates, weights,
                     token, place, offsets, g, u, y)
     return made             # put together before: the kernel leaves nothing of Python in the caches
 
