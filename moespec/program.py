@@ -96,17 +96,17 @@ def _call(step, resolve):
 
 def run(steps, values, resolve: Resolve = reference) -> Trace:
     """Run `steps` over named `values`."""
-    return execute(steps, calls(steps, resolve), values)
+    return execute(tuple(steps), calls(steps, resolve), {**values, "-": None})
 
 
-def execute(steps, prepared: tuple[Call, ...], values) -> Trace:
-    """Run the `calls` of `steps` over named `values`."""
-    values, saved = {**values, "-": None}, []
+def execute(steps: tuple[Step, ...], prepared: tuple[Call, ...], values: dict[str, Any]) -> Trace:
+    """Run the `calls` of `steps` over named `values`, "-" among them; what they return is added there."""
+    saved = []
     for forward, reads, writes, attrs in prepared:
         outputs, kept = forward(*map(values.__getitem__, reads), **attrs)
         values.update(zip(writes, outputs if len(writes) > 1 else as_tuple(outputs), strict=True))
         saved.append(kept)
-    return Trace(tuple(steps), values, saved)
+    return Trace(steps, values, saved)
 
 
 def run_backward(trace: Trace, cotangents, resolve: Resolve = reference, add=plus) -> dict[str, Any]:

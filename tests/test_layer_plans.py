@@ -109,3 +109,29 @@ def test_a_block_admitted_once_still_refuses_what_it_should():
     with pytest.raises(ValueError, match="indices holds 3, outside -1 .. 2"):
         forward(*arrays, *none, np.full((2, 2), 3))
     np.testing.assert_array_equal(forward(*arrays, k=2)[0].y, want.y)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_block_takes_arrays_of_any_kind_to_the_same_bits(dtype):
+    """Read-only, not contiguous or misaligned ones reach the Numba kernel as views or copies."""
+    rng = np.random.default_rng(0)
+    arrays = [rng.standard_normal(s).astype(dtype) for s in ((3, 20), (20, 5), (5, 20, 33), (5, 20, 33), (5, 33, 20))]
+    forward = resolve(get_backend("numba"), "experts.moe_block", {"k": 2}).forward
+    want = forward(*arrays, k=2)[0]
+    for change in (_read_only, np.asfortranarray, _misaligned):
+        for which in (range(5), (0,), (1,), (4,)):
+            given = [change(a) if i in which else a for i, a in enumerate(arrays)]
+            for a, b in zip(forward(*given, k=2)[0], want, strict=True):
+                np.testing.assert_array_equal(a, b)
+
+
+def _read_only(array):
+    view = array.view()
+    view.setflags(write=False)
+    return view
+
+
+def _misaligned(array):
+    copy = np.empty(array.nbytes + 1, np.uint8)[1:].view(array.dtype).reshape(array.shape)
+    copy[...] = array
+    return copy

@@ -15,7 +15,7 @@ from moespec.layer._plan import plan
 from moespec.layer._spec import LayerSpec
 from moespec.program import execute
 
-ABSENT = dict.fromkeys(REPLAY)
+ABSENT = dict.fromkeys((*REPLAY, "-"))
 
 
 class Out(NamedTuple):

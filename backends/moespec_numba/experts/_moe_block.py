@@ -1,5 +1,6 @@
 """experts.moe_block: a few tokens in one kernel, more of them by the kernels of its steps."""
 
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,12 +15,12 @@ from moespec_numba._kernel import OPS, read
 from moespec_numba.experts import _few_tokens, _moe
 from moespec_numba.experts._gated import gating
 from moespec_numba.experts._moe_forward import Rows
-from moespec_numba.experts._types import absent
 from moespec_numba.gates import _linear
 from moespec_numba.gates._renormalize import typed
 from moespec_numba.gates._route import ORDERS, supports
 from moespec_numba.gates._scores import KINDS
 
+PLAIN = attrgetter("flags.carray")           # C-contiguous, aligned, writable: as most arrays are
 INT = np.dtype("int64")
 OP = OPS["experts.moe_block"]
 ADMITTED: dict[Any, Any] = {}               # Few or None, by shapes, dtypes and attributes
@@ -74,14 +75,15 @@ def _admit(inputs, attrs):
 
     Nothing is refused for its numbers, save given ids: arrays that are like admitted ones are not looked at again.
     """
+    key = None
     try:
-        key = (tuple([None if a is None else (a.shape, a.dtype) for a in inputs]), tuple(attrs.items()))
-        if inputs[-1] is None and key in ADMITTED:
-            return ADMITTED[key]
-    except (AttributeError, TypeError):                     # no arrays, or attributes that cannot be a key: refused, or nearly
+        if inputs[-1] is None:
+            key = tuple([None if a is None else (a.shape, a.dtype) for a in inputs]), tuple(attrs.items())
+            if key in ADMITTED:
+                return ADMITTED[key]
+    except (AttributeError, TypeError):                     # not arrays, which are refused below; or an attribute that cannot be a key
         key = None
-    dims = OP.admit(*inputs, **attrs)
-    few = _few(dims, inputs, **attrs)
+    few = _few(OP.admit(*inputs, **attrs), inputs, **attrs)
     if key is not None and len(ADMITTED) < REMEMBERED:
         ADMITTED[key] = few
     return few
@@ -93,7 +95,7 @@ def _few(dims, inputs, *, k=None, score="softmax", over="all", norm="none", eps=
     if not 0 < dims.T * K <= FEW or {wider(own, dtype), *[a.dtype for a in inputs[:-1] if a is not None]} != {own}:
         return None
     settings = over == "all", KINDS[score], *typed(norm, eps, scale, own), tuple(gating(own, **shape))
-    return Few(dims.T, K, dims.E, dims.D, dims.F, dims.E if over == "all" else K, settings, (absent(1, own), absent(2, own)))
+    return Few(dims.T, K, dims.E, dims.D, dims.F, dims.E if over == "all" else K, settings, (np.empty(0, own), np.empty((0, 0), own)))
 
 
 def _run(inputs, attrs, few):
@@ -104,10 +106,12 @@ def _run(inputs, attrs, few):
     logits, scores, gates, weights = new((T, E), own), new((T, S), own), new((T, K), own), new((T, K), own)
     token, place, offsets = new(N, INT), new((T, K), INT), new(E + 1, INT)
     g, u, y = new((N, F), own), new((N, F), own), new((T, D), own)
-    b_router = no_row if bias is None else read(bias)
-    w = [no_rows if a is None else read(a) for a in (w_gate, w_up, w_down, b_gate, b_up, b_down)]
+    arrays = (x, router, no_row if bias is None else bias, w_gate, w_up, w_down,
+              no_rows if b_gate is None else b_gate, no_rows if b_up is None else b_up, no_rows if b_down is None else b_down)
+    if not all(map(PLAIN, arrays)):                              # views take a tenth of all Python here
+        arrays = map(read, arrays)
     made = OP.results(logits, ids, gates, weights, y), Saved(inputs, attrs, logits, ids, scores, weights, token, g, u, place, offsets)
-    _few_tokens.run(read(x), read(router), b_router, *w, indices is not None, *settings, logits, ids, scores, gates, weights,
+    _few_tokens.run(*arrays, indices is not None, *settings, logits, ids, scores, gates, weights,
                     token, place, offsets, g, u, y)
     return made             # put together before: the kernel leaves nothing of Python in the caches
 
