@@ -20,7 +20,7 @@ from moespec_numba.gates._renormalize import typed
 from moespec_numba.gates._route import ORDERS, supports
 from moespec_numba.gates._scores import KINDS
 
-PLAIN = attrgetter("flags.carray")           # C-contiguous, aligned, writable: as most arrays are
+PLAIN = attrgetter("flags.carray")           # C-contiguous, aligned, writable: as most are; a view takes time
 INT = np.dtype("int64")
 OP = OPS["experts.moe_block"]
 ADMITTED: dict[Any, Any] = {}               # Few or None, by shapes, dtypes and attributes
@@ -108,11 +108,9 @@ def _run(inputs, attrs, few):
     g, u, y = new((N, F), own), new((N, F), own), new((T, D), own)
     arrays = (x, router, no_row if bias is None else bias, w_gate, w_up, w_down,
               no_rows if b_gate is None else b_gate, no_rows if b_up is None else b_up, no_rows if b_down is None else b_down)
-    if not all(map(PLAIN, arrays)):                              # views take a tenth of all Python here
-        arrays = map(read, arrays)
     made = OP.results(logits, ids, gates, weights, y), Saved(inputs, attrs, logits, ids, scores, weights, token, g, u, place, offsets)
-    _few_tokens.run(*arrays, indices is not None, *settings, logits, ids, scores, gates, weights,
-                    token, place, offsets, g, u, y)
+    readable = arrays if all(map(PLAIN, arrays)) else map(read, arrays)
+    _few_tokens.run(*readable, indices is not None, *settings, logits, ids, scores, gates, weights, token, place, offsets, g, u, y)
     return made             # put together before: the kernel leaves nothing of Python in the caches
 
 
