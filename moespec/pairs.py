@@ -70,7 +70,8 @@ class Pair(np.lib.mixins.NDArrayOperatorsMixin):
         self.v = np.asarray(v)
         if self.v.dtype != bool:
             self.v = self.v.astype(np.float64, copy=False)
-        self.e = np.broadcast_to(np.asarray(e, np.float64), self.v.shape)
+        e = np.asarray(e, np.float64)
+        self.e = e if e.shape == self.v.shape else np.broadcast_to(e, self.v.shape)
         self.dtype = np.dtype(dtype)
 
     shape = property(lambda self: self.v.shape)
