@@ -104,7 +104,7 @@ def execute(steps: tuple[Step, ...], prepared: tuple[Call, ...], values: dict[st
     saved = []
     for forward, reads, writes, attrs in prepared:
         outputs, kept = forward(*map(values.__getitem__, reads), **attrs)
-        values.update(zip(writes, outputs if len(writes) > 1 else as_tuple(outputs), strict=True))
+        values.update(zip(writes, as_tuple(outputs), strict=True))
         saved.append(kept)
     return Trace(steps, values, saved)
 

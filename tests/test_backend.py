@@ -7,8 +7,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from moespec import backend
+from moespec import backend, program
 from moespec.backend import NUMPY, NumpyBackend, get_backend, resolve, status
+from moespec.op import Step
+from moespec.program import Impl
 from moespec.registry import OPS
 
 
@@ -81,3 +83,11 @@ def test_a_composite_is_composed_from_the_same_backend_only():
 def test_every_reference_op_is_on_the_numpy_backend():
     table = NUMPY.ops()
     assert all(name in table or op.steps is not None for name, op in OPS.items())
+
+
+def test_one_array_where_two_are_due_is_refused():
+    """Never taken apart along its first axis, which may be as long as the list of outputs."""
+    steps = (Step("gates.topk_softmax", "logits", "indices weights", {"k": 1}),)
+    one = Impl(lambda *a, **k: (np.zeros((2, 2, 1)), None))
+    with pytest.raises(ValueError, match="zip"):
+        program.run(steps, {"logits": np.zeros((2, 3))}, lambda op, attrs: one)

@@ -95,7 +95,7 @@ def _few(dims, inputs, *, k=None, score="softmax", over="all", norm="none", eps=
     if not 0 < dims.T * K <= FEW or {wider(own, dtype), *[a.dtype for a in inputs[:-1] if a is not None]} != {own}:
         return None
     settings = over == "all", KINDS[score], *typed(norm, eps, scale, own), tuple(gating(own, **shape))
-    return Few(dims.T, K, dims.E, dims.D, dims.F, dims.E if over == "all" else K, settings, (np.empty(0, own), np.empty((0, 0), own)))
+    return Few(dims.T, K, dims.E, dims.D, dims.F, dims.E if over == "all" else K, settings, (np.empty(0, own), np.empty((0, 0), own)))  # plain ones
 
 
 def _run(inputs, attrs, few):
